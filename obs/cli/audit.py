@@ -1,0 +1,30 @@
+"""`obs audit`: prove the accounting from the files and the database alone."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from obs.cli import archive
+from obs.cli.report import show
+from obs.config import Config
+
+HELP: Final = "prove from files and database that every message is accounted for"
+EXAMPLES: Final = """\
+  obs audit --date 20260122
+  obs audit --json | jq '.mismatches[]'"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--date", metavar="D", type=archive.day, help="this path date alone: YYYYMMDD (default: the whole archive)")
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    """Judge; 0 the ledger closes, 1 it does not, 4 it could not be judged (the database is away, a sink far behind)."""
+    archive.require(config.data_dir)
+
+    from obs.cli.database import database
+    from obs.monitor import audit
+
+    with database(config) as dsn:
+        return show(audit.run(config, date=args.date, dsn=dsn), as_json=args.json)

@@ -1,0 +1,276 @@
+"""The contract of a provider: the values that pass between it, the wire and the role that joins them.
+
+A Provider is made once per configuration section (obs/providers/registry.py) from its options and holds no other state.
+What decoding needs to know of the moment is in a Context, one per connection. Symbols are spelled as in the
+configuration ("slot symbols"); `record_symbol` gives the spelling that records carry, which differs where a venue needs
+more than the symbol to subscribe (KIS overseas).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from obs.errors import ConfigError
+from obs.record.schema import IGNORED, INPUT, struct_format
+
+MAX_INPUTS_PER_MESSAGE: Final = 1024  # rows that `decode` may write for one message
+MAX_MESSAGE_BYTES: Final = 1 << 20  # a longer one is refused unread
+
+# The generic channels of the configuration. INPUT.kind is an index into them: the first input of (kind, symbol) proves
+# that (channel, symbol) is subscribed.
+CHANNELS: Final = ("trade", "book", "ticker")
+
+INPUT_STRUCT: Final = struct.Struct(struct_format(INPUT))
+INPUT_BYTES: Final = INPUT.itemsize
+UNKNOWN_ROW: Final = 0
+IGNORE_SNAPSHOT: Final = IGNORED.index("snapshot")
+IGNORE_EXPECTED: Final = IGNORED.index("expected")
+IGNORE_UNKNOWN_SYMBOL: Final = IGNORED.index("unknown_symbol")
+NAN: Final = float("nan")
+
+
+class Fault(NamedTuple):
+    """Bytes [start, stop) of a payload that could not be read: one input, ignored as malformed. `reason` is short and stable."""
+
+    start: int
+    stop: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderOptions:
+    """What a provider needs of its configuration section. `options`: settings of the type, each with a default in it."""
+
+    name: str
+    market: str
+    venue: str
+    channels: tuple[str, ...]
+    slots: int
+    rest_url: str
+    ws_url: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """An app key and its secret; `name` is the environment prefix and the only part that may be shown."""
+
+    name: str
+    key: str = field(repr=False)
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request to make. Headers and body may hold secrets and stay out of its repr."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A key that authenticates one WebSocket connection."""
+
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A REST access token; `expires_ns`: UTC epoch."""
+
+    value: str = field(repr=False)
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the venue allows, and what silence means. None: the venue states no such limit.
+
+    `registrations`: per connection, over all channels; the venue may refuse earlier (Control kind "limit"), then the number
+    confirmed so far is the learned limit. `mute_s`: a connection on which nothing at all came for that long is dead.
+    `in_use_backoff_s`: waits after Control kind "in_use", the last one repeated, each with jitter.
+    """
+
+    registrations: int | None
+    connect_spacing_s: float
+    messages_per_s: float
+    messages_per_minute: float | None
+    ping_every_s: float | None
+    pong_timeout_s: float
+    mute_s: float
+    confirm_s: float
+    approval_spacing_s: float
+    token_spacing_s: float
+    in_use_backoff_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to send, then a pause of `spacing_s`. `covers`: the (channel, slot symbol) pairs that it asks for."""
+
+    payload: bytes = field(repr=False)  # may hold the approval key
+    text: bool
+    spacing_s: float
+    covers: tuple[tuple[str, str], ...]
+
+
+ControlKind = Literal["ack", "refused", "ping", "error", "status", "limit", "auth", "in_use"]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control message, classed by what the role can do.
+
+    ack: (channel, symbol) is now registered, or with `registered` False no longer. refused: it is not; ask again later
+    if `retry`, else never with this configuration. limit: as refused, and no further registration fits. auth: the
+    approval key is not accepted, fetch a new one once. in_use: another session holds the credential, back off long.
+    ping: send `reply` as text at once. error: the request was wrong. status: good news, nothing to do.
+    `fatal`: the venue closes the connection after it, or it is of no further use. `text` holds no secret.
+    """
+
+    kind: ControlKind
+    code: str = ""
+    text: str = ""
+    channel: str = ""
+    symbol: str = ""
+    reply: bytes | None = None
+    registered: bool = False
+    retry: bool = False
+    fatal: bool = False
+
+
+class Context:
+    """What the decoder of one connection knows of the moment: table rows by venue key, and the place to write to.
+
+    `rows`: the venue's own key of a symbol, as its data messages spell it -> table row (1 …). Not thread-safe.
+    """
+
+    __slots__ = ("buffer", "out", "rows")
+
+    def __init__(self, rows: dict[bytes, int]) -> None:
+        self.rows = rows
+        self.out: np.ndarray | None = None
+        self.buffer = memoryview(b"")
+
+    def bind(self, out: np.ndarray) -> memoryview:
+        """Return the bytes of `out` ((n,), dtype INPUT, C-contiguous) to pack rows into, and keep them in `buffer`."""
+        self.buffer = memoryview(out.view(np.uint8))  # type: ignore[arg-type]  # numpy's stubs name no Buffer before 3.12
+        self.out = out
+        return self.buffer
+
+
+class Provider(Protocol):
+    """One venue, one market. Every method is a pure function of its arguments, the options and the Context.
+
+    `confirmation`: how a subscription is known to work: "ack", or "first_frame" (no answer but data within
+    `limits.confirm_s`). `replaces`: each subscribe message replaces the whole subscription of the connection.
+    """
+
+    type: str
+    options: ProviderOptions
+    limits: Limits
+    confirmation: Literal["ack", "first_frame"]
+    replaces: bool
+    needs_credential: bool
+
+    def slot_symbol(self, text: str) -> str:
+        """Return the one spelling of a configured symbol; ConfigError if this market has no such symbol."""
+        ...
+
+    def record_symbol(self, symbol: str) -> str:
+        """Return the symbol that records of this slot symbol carry: up to 20 ASCII bytes."""
+        ...
+
+    def registrations(self, symbols: int) -> int:
+        """Return how many registrations that many symbols cost on all channels of the options."""
+        ...
+
+    def connect_url(self) -> str:
+        """Return the WebSocket address to open. The handshake carries no Origin header and no credentials."""
+        ...
+
+    def context(self, symbols: Sequence[str]) -> Context:
+        """Return a fresh Context in which symbols[i] has table row i + 1; an empty text leaves its row unused."""
+        ...
+
+    def classify(self, payload: bytes | memoryview) -> Literal["data", "control"]:
+        """Say which of `decode` and `control` reads this payload. Cheap; garbage is data."""
+        ...
+
+    def decode(self, payload: bytes | memoryview, recv_ns: int, ctx: Context, out: np.ndarray, at: int) -> tuple[int, list[Fault]]:
+        """Write the inputs of `payload` to out[at : at + n] and return n and the spans that could not be read.
+
+        `payload`: borrowed, no view of it is kept. `recv_ns`: UTC epoch. `out`: (m,), dtype INPUT, C-contiguous, with room
+        for MAX_INPUTS_PER_MESSAGE rows after `at`; what lies behind at + n may have been scribbled on.
+        Raises DecodeError if nothing was readable; rows may have been scribbled on then too.
+        """
+        ...
+
+    def control(self, payload: bytes | memoryview) -> list[Control]:
+        """Return what a control payload says. Raises DecodeError if it says nothing known."""
+        ...
+
+    def subscribe(self, pairs: Sequence[tuple[str, str]], token: str) -> list[Outgoing]:
+        """Return the messages that subscribe (channel, slot symbol) pairs; with `replaces`, `pairs` is the whole set.
+
+        `token`: the approval key, or a unique text where the venue wants only a ticket.
+        """
+        ...
+
+    def unsubscribe(self, pairs: Sequence[tuple[str, str]], token: str) -> list[Outgoing]:
+        """Return the messages that end subscriptions; none with `replaces`: subscribe what is left instead."""
+        ...
+
+    def approval_request(self, credential: Credential) -> Request | None:
+        """Return the request for the key that the next connection needs, None if it needs none."""
+        ...
+
+    def parse_approval(self, status: int, body: bytes) -> Approval:
+        """Return the key. Raises AuthRejected (these credentials are wrong) or ConnectionLost (try again later)."""
+        ...
+
+    def token_request(self, credential: Credential) -> Request | None:
+        """Return the request for a REST token, None if the venue has none."""
+        ...
+
+    def parse_token(self, status: int, body: bytes, now_ns: int) -> Token:
+        """Return the token. `now_ns`: UTC epoch. Raises as parse_approval."""
+        ...
+
+
+def check_options(options: ProviderOptions, markets: Mapping[str, Sequence[str]], channels: Sequence[str]) -> None:
+    """Raise ConfigError, all problems in one list, unless `options` names a market, venue and channels that exist."""
+    problems = []
+    venues = markets.get(options.market)
+    if venues is None:
+        problems.append(f"providers.{options.name}.market = {options.market!r}: one of {', '.join(markets)}")
+    elif options.venue not in venues:
+        problems.append(f"providers.{options.name}.venue = {options.venue!r}: one of {', '.join(venues)}")
+    if not options.channels or not set(options.channels) <= set(channels):
+        problems.append(f"providers.{options.name}.channels = {list(options.channels)!r}: some of {', '.join(channels)}")
+    if problems:
+        raise ConfigError("provider options are wrong", problems=problems)
+
+
+def settings_of(options: ProviderOptions, defaults: Mapping[str, float]) -> dict[str, float]:
+    """Return `defaults` with what `options.options` sets. Raises ConfigError for an unknown name or what is not a positive number."""
+    problems = []
+    values = dict(defaults)
+    for name, value in options.options.items():
+        if name not in defaults:
+            problems.append(f"providers.{options.name}.{name}: unknown, one of {', '.join(defaults)}")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+            problems.append(f"providers.{options.name}.{name} = {value!r}: a positive number")
+        else:
+            values[name] = value
+    if problems:
+        raise ConfigError("provider options are wrong", problems=problems)
+    return values

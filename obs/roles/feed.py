@@ -1,0 +1,221 @@
+"""The feed of one provider: keeps its connections, decodes, samples, publishes. It never waits for a disk or a database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import uvloop
+
+from obs.clock import NS, SYSTEM, Clock
+from obs.config import read_secrets
+from obs.config.process import ProcessSpec
+from obs.errors import EXIT_GOOD, ConfigError
+from obs.ledger import counts_payloads
+from obs.ledger import read as read_intake
+from obs.log import Log
+from obs.market import calendar as calendars
+from obs.providers.base import Credential, Provider, ProviderOptions
+from obs.providers.registry import make_provider
+from obs.record.schema import DTYPES
+from obs.ring import attach_ring, fence
+from obs.roles.link import Link
+from obs.roles.recorder import Recorder, Rings
+from obs.roles.subscriptions import Standing
+from obs.roles.takeover import debt_of
+from obs.sample import Slots
+from obs.shm import Board, Counters
+
+_BEAT_S: Final = 1.0
+_TAPE_S: Final = 0.01  # inputs wait this long at most for the next batch
+_SAMPLE_S: Final = 0.05
+_CLOSE_S: Final = 1.5  # for the farewell of the sockets
+
+
+def run(spec: ProcessSpec, log: Log) -> int:
+    """Run until SIGTERM; return the exit code."""
+    return uvloop.run(_Feed(spec, log, SYSTEM).run())
+
+
+class _Feed:
+    def __init__(self, spec: ProcessSpec, log: Log, clock: Clock) -> None:
+        assert spec.provider is not None and spec.session is not None and spec.board is not None
+        self._spec, self._log, self._clock = spec, log, clock
+        config = spec.provider
+        self._board = Board.attach(spec.board, fence)
+        self._counters = Counters(spec.counters)
+        self._cell = self._counters.cell("feed")
+        self._cell["pid"] = os.getpid()
+        self._cell["started_ns"] = clock.wall_ns()
+        self._beat()
+        self._provider = provider_of(spec)
+        credentials = [Credential(secret.name, secret.key, secret.secret) for secret in read_secrets(config, os.environ)]
+        for credential in credentials:
+            log.mask(credential.key, credential.secret)
+        symbols = self._symbols()
+        rings = {name: attach_ring(path, DTYPES[name], spec.session.session_id) for name, path in spec.session.rings.items()}
+        slots = Slots([self._provider.record_symbol(symbol) for symbol in symbols], config.market, config.venue)
+        self._recorder = Recorder(
+            self._provider, slots, Rings(rings["tick"], rings["event"], rings["quarantine"]), self._board, clock, config.name,
+            config.mode == "tape",
+        )  # fmt: skip
+        self._calendar_path = Path(spec.config.data_dir, "state", "calendar.json")
+        self._calendar = calendars.load(self._calendar_path)
+        self._links = self._make_links(symbols, credentials)
+        self._pump: asyncio.TimerHandle | None = None
+        self._pump_s = _TAPE_S if config.mode == "tape" else _SAMPLE_S
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _symbols(self) -> list[str]:
+        """The slots: those that poll has put on the board, else those of the configuration."""
+        assert self._spec.provider is not None
+        wanted = self._board["wanted"].read_json() or {}
+        chosen = list(self._spec.provider.symbols) or list(wanted.get("symbols", []))
+        return [self._provider.slot_symbol(symbol) for symbol in chosen]
+
+    def _make_links(self, symbols: list[str], credentials: list[Credential]) -> list[Link]:
+        """Deal the symbols to one connection per credential, as many to each as its registrations allow."""
+        assert self._spec.provider is not None
+        config, rng = self._spec.provider, Random(self._clock.wall_ns())
+        owners: list[Credential | None] = list(credentials) or [None]
+        rows = {symbol: row for row, symbol in enumerate(symbols, 1)}
+        share = config.slots
+        if len(symbols) > share * len(owners):
+            raise ConfigError("too many symbols", problems=[f"providers.{config.name}: {len(symbols)} symbols, {share * len(owners)} slots"])
+        links = []
+        for place, credential in enumerate(owners):
+            mine = symbols[place * share : (place + 1) * share]
+            if mine:
+                links.append(
+                    Link(
+                        self._provider, self._recorder, credential, {symbol: rows[symbol] for symbol in mine}, lambda: self._calendar,
+                        self._board, self._clock, self._log, config.hours, rng, self._schedule,
+                    )
+                )  # fmt: skip
+        return links
+
+    async def run(self) -> int:
+        self._loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        self._loop.add_signal_handler(signal.SIGTERM, stop.set)
+        self._take_over()
+        tasks = [asyncio.create_task(self._grid()), asyncio.create_task(self._heart())]
+        tasks += [asyncio.create_task(link.run()) for link in self._links]
+        self._cell["ready"] = 1
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()  # none of them ends by itself: what it raised ends the feed
+            raise RuntimeError(f"a task of the feed ended: {task!r}")
+        await self._close(tasks)
+        return EXIT_GOOD
+
+    def _take_over(self) -> None:
+        """Publish what a dead feed counted and never told; the gap it left is told with our first record."""
+        recorder = self._recorder
+        dead = read_intake(self._board["intake"])
+        debt = debt_of(dead, self._spec.config.ring.dir, self._spec.config.data_dir, self._clock.wall_ns())
+        if debt is not None:
+            told = counts_payloads(debt.snapshot, debt.tick_seq, debt.lost_trades, debt.lost_quotes, debt.lost_quarantined)
+            for symbol, payload in told:
+                recorder.event("counts", payload, symbol=symbol or "")
+            self._log.warning("took_over", of_session=debt.snapshot.session_id, lost=debt.restart.lost, start_ns=debt.restart.start_ns)
+        recorder.begin(dead, debt.restart if debt is not None else None)
+        recorder.event("lifecycle", {"what": "feed_started", "pid": os.getpid(), "symbols": len(recorder.slots.symbol) - 1})
+
+    def _schedule(self) -> None:
+        """See that what was staged is processed soon, together with what comes meanwhile."""
+        if self._pump is None and self._recorder.staged:
+            assert self._loop is not None
+            self._pump = self._loop.call_later(self._pump_s, self._process)
+
+    def _process(self) -> None:
+        self._pump = None
+        self._recorder.process()
+
+    async def _grid(self) -> None:
+        """Turn at every grid point, a moment after it: what was received up to it has been handed over by then."""
+        while True:
+            wait_ns = self._recorder.boundary_ns - self._clock.wall_ns()
+            if wait_ns < 0:
+                self._recorder.turn(self._clock.wall_ns())
+                continue
+            # At most a second: the wall clock may step while we sleep.
+            await asyncio.sleep(min(wait_ns / NS + 0.001, 1.0))
+
+    async def _heart(self) -> None:
+        while True:
+            self._beat()
+            self._show()
+            await asyncio.sleep(_BEAT_S)
+
+    def _beat(self) -> None:
+        self._cell["heartbeat_ns"] = self._clock.mono_ns()
+
+    def _show(self) -> None:
+        """Put what others read on counters and board: monitor, status, poll."""
+        cell, totals, now = self._cell, self._recorder.totals, self._clock.mono_ns()
+        cell["messages"], cell["inputs"], cell["ignored"] = self._recorder.messages, totals.inputs, totals.ignored
+        cell["quarantined"], cell["records"], cell["gaps"] = totals.quarantined, totals.records, totals.gaps
+        cell["progress"] += 1
+        states = [link.state for link in self._links]
+        cell["reconnects"] = sum(state.reconnects for state in states)
+        cell["connected"] = sum(state.connected for state in states)
+        cell["disconnected_ns"] = sum(state.disconnected_ns + (0 if state.connected else now - state.since_ns) for state in states)
+        cell["log_dropped"] = self._log.dropped
+        self._board["link"].write_json([self._shown(link) for link in self._links])
+        actual = {
+            symbol: standing.value
+            for link in self._links
+            for standing in Standing
+            for _, symbol in link.subscriptions.of(standing)
+        }
+        self._board["actual"].write_json({"slots": actual, "ns": self._clock.wall_ns()})
+
+    @staticmethod
+    def _shown(link: Link) -> dict[str, object]:
+        state = link.state
+        return {
+            "name": link.name, "connected": state.connected, "since_mono_ns": state.since_ns, "connection_no": state.connection_no,
+            "attempt": state.attempt, "reconnects": state.reconnects, "last_reason": state.last_reason, "closed_market": state.closed_market,
+            "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)), "wanted": len(link.subscriptions.pairs),
+            "refused": link.subscriptions.silent_symbols(),
+        }  # fmt: skip
+
+    async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Close the sockets, then publish all that is pending; counts are the last that is published."""
+        for link in self._links:
+            link.stop()
+        deadline = self._clock.mono_ns() + int(_CLOSE_S * NS)
+        while any(link.state.connected for link in self._links) and self._clock.mono_ns() < deadline:
+            await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._pump is not None:
+            self._pump.cancel()
+        now = self._clock.wall_ns()
+        for link in self._links:
+            # Time that was disconnected before the stop is lost; the stop itself is not.
+            if link.state.last_reason == "stopped":
+                self._recorder.forgive(link)
+            else:
+                link.end_gap(now)
+        self._recorder.event("lifecycle", {"what": "feed_stopped", "pid": os.getpid()})
+        self._recorder.stop()
+        self._show()
+        self._log.info("feed_stopped", records=self._recorder.totals.records, messages=self._recorder.messages)
+
+
+def provider_of(spec: ProcessSpec) -> Provider:
+    """Return the provider that a specification names, made from its configuration."""
+    config = spec.provider
+    assert config is not None
+    return make_provider(
+        config.type,
+        ProviderOptions(config.name, config.market, config.venue, config.channels, config.slots, config.rest_url, config.ws_url),
+    )

@@ -1,0 +1,291 @@
+"""The loader of one provider: rings and archive to PostgreSQL, exactly once. It never pushes back.
+
+Rows of the present session come from its ring; what has left the ring, and sessions before it, from the archive. Gap rows
+and minutes come from system/events, which the archive writer has made durable. While the database is away it waits and says
+so; nothing else of the provider notices.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from obs.clock import MINUTE_NS, NS, SYSTEM, Clock
+from obs.config.process import ProcessSpec
+from obs.errors import LoadRetryable, SchemaMismatch
+from obs.log import Log
+from obs.market.calendar import ZONES
+from obs.pg.bars import fill_bars
+from obs.pg.connect import Connection, Dsn, close, connect
+from obs.pg.embedded import EmbeddedPostgres
+from obs.pg.gaps import GapLoader, TextPosition
+from obs.pg.loader import TickLoader
+from obs.pg.migrate import migrate
+from obs.pg.proof import session_rows
+from obs.record.jsonl import TickLines
+from obs.record.schema import TICK
+from obs.ring import Ring, attach_ring
+from obs.roles.loading import SessionLoad, rejected_folder, rejected_to
+from obs.roles.minutes import Minutes
+from obs.roles.sink import Progress, Stop, begin, run_sink
+from obs.segment.format import Series
+from obs.segment.sessions import SessionInfo, read_sessions
+from obs.segment.textlog import TextLog, day_files, day_name, text_lines
+from obs.shm import Counters, block_path
+from obs.shm.counters import WAITING
+
+_TURN_S: Final = 0.2
+_AWAY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+_SESSIONS_NS: Final = 2 * NS  # how often the session file is read again
+_LINES: Final = 20_000  # of system/events in one round
+
+
+def run(spec: ProcessSpec, log: Log) -> int:
+    """Run until SIGTERM, then load to the last published record; return the exit code."""
+    cell = Counters(spec.counters).cell("load")
+    begin(cell, SYSTEM)
+    progress = Progress(cell, SYSTEM)
+    return run_sink(_Load(spec, log, cell, progress, SYSTEM), cell, progress, log, SYSTEM, Stop())
+
+
+class _Load:
+    """The work of the thread; everything here runs in it."""
+
+    def __init__(self, spec: ProcessSpec, log: Log, cell: Any, progress: Progress, clock: Clock) -> None:
+        assert spec.provider is not None and spec.session is not None
+        self._spec, self._log, self._cell, self._progress, self._clock = spec, log, cell, progress, clock
+        self._name = spec.provider.name
+        self._root: Path = spec.config.data_dir
+        self._tz = ZONES[spec.provider.market]
+        self._series = Series(self._root, "scalp", self._name, spec.provider.market)
+        self._events = self._root / "system" / "events" / self._name
+        self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._rejected = TextLog(self._root, rejected_folder(self._root, self._name), day_name(self._tz, "_rejected.jsonl"), progress.waiting)
+        self._loads: dict[str, SessionLoad] = {}
+        self._finished: set[str] = set()
+        # An embedded server may come back at another place: it is asked before each connect.
+        self._dsn: Dsn = spec.dsn or EmbeddedPostgres(self._root / "pg").dsn
+        self._gaps = GapLoader(self._dsn, self._name, self._holder)
+        self._position = TextPosition("", 0)
+        self._minutes = Minutes()
+        self._conn: Connection | None = None  # for bars
+        self._ready = False
+        self._failures = 0
+        self._away_ns = 0
+        self._sessions_ns = self._committed_ns = 0
+
+    def step(self) -> float:
+        """One round; returns how long to rest."""
+        self._progress.waiting("database")
+        try:
+            moved = self._round()
+        except LoadRetryable as error:
+            return self._away(error)  # goes on waiting, since when it went away
+        self._progress.waiting("")
+        self._back()
+        return 0.0 if moved >= self._spec.config.loader.rows else _TURN_S
+
+    def finish(self) -> None:
+        """Load what is published, as far as the database takes it; what is left comes from the archive at the next start."""
+        while True:
+            try:
+                self._sessions_ns = self._committed_ns = 0
+                if self._round() == 0:
+                    break
+            except LoadRetryable as error:
+                self._log.warning("stopped_behind", text=str(error), watermarks={key: load.watermark for key, load in self._loads.items()})
+                break
+        for load in self._loads.values():
+            load.close()
+        self._gaps.close()
+        close(self._conn)
+        self._rejected.close()
+
+    def _round(self) -> int:
+        if not self._ready:
+            self._open()
+        now = self._clock.mono_ns()
+        if now - self._sessions_ns >= _SESSIONS_NS:
+            self._sessions_ns = now
+            self._look_for_sessions()
+        moved = 0
+        if now - self._committed_ns >= int(self._spec.config.loader.flush_s * NS) or self._much_waits():
+            self._committed_ns = now
+            for load in list(self._loads.values()):
+                moved += load.step()
+                if load.done:
+                    self._end(load)
+        moved += self._copy_gaps()
+        self._fill_minutes()
+        self._count()
+        return moved
+
+    def _open(self) -> None:
+        """Bring the schema up to date and find out what is loaded. Raises LoadRetryable."""
+        applied = migrate(self._dsn)
+        if applied.applied:
+            self._log.info("migrated", applied=applied.applied)
+        self._conn = connect(self._dsn, f"obs load {self._name} bars")
+        self._position = self._gaps.open()
+        self._finished = {str(row["session_id"]) for row in session_rows(self._conn, self._name) if row["ended_ns"] is not None}
+        for load in self._loads.values():
+            load.open()
+        self._minutes.start(self._conn, self._name, self._events, self._clock.wall_ns())
+        self._ready = True
+        self._cell["ready"] = 1
+        self._log.info("loader_ready", holder=self._holder, sessions_done=len(self._finished))
+
+    def _much_waits(self) -> bool:
+        return any(load.waiting >= self._spec.config.loader.rows for load in self._loads.values())
+
+    # --- sessions
+
+    def _look_for_sessions(self) -> None:
+        """Open a load for every session that is not wholly in the database, oldest first, and learn of ends."""
+        for info in read_sessions(self._root, self._name):
+            if info.session_id in self._finished:
+                continue
+            load = self._loads.get(info.session_id)
+            if load is None:
+                load = self._loads[info.session_id] = self._load_of(info)
+                self._gaps.save_sessions([_session(info)])
+            if info.ended is not None and load.final is None:
+                load.final = info.ended.get("tick")
+                if load.final is None:  # its ring went with the host: what the archive has is all there is
+                    self._end_without_ring(load)
+
+    def _load_of(self, info: SessionInfo) -> SessionLoad:
+        keep = rejected_to(self._rejected, TickLines(self._name, info.session_id).encode, self._note_rejected)
+        loader = TickLoader(self._dsn, self._name, info.session_id, self._holder, keep)
+        return SessionLoad(loader, info.session_id, self._series, self._ring_of(info.session_id), self._spec.config.loader.rows)
+
+    def _ring_of(self, session_id: str) -> Ring | None:
+        path = block_path(self._spec.config.ring.dir, self._root, session_id, "tick")
+        try:
+            return attach_ring(path, TICK, session_id)
+        except (FileNotFoundError, SchemaMismatch):
+            return None
+
+    def _end_without_ring(self, load: SessionLoad) -> None:
+        gap = self._lost_ring_line(load.session_id)
+        if gap is not None:
+            load.host_death = gap
+            load.final = int(gap["first_seq"]) - 1
+
+    def _lost_ring_line(self, session_id: str) -> dict[str, Any] | None:
+        """Find the archive's gap line without an end of this session's tick ring."""
+        for path in reversed(day_files(self._events)):
+            for _, line in text_lines(path):
+                if b'"last_seq":null' in line and session_id.encode() in line:
+                    gap: dict[str, Any] = orjson.loads(line)
+                    if gap.get("sink") == "archive" and gap["ring"] == "tick" and gap["session_id"] == session_id:
+                        return gap
+        return None
+
+    def _end(self, load: SessionLoad) -> None:
+        """All of an ended session is in the database: say so there, and look at it no more."""
+        load.close_host_death()
+        info = next(info for info in read_sessions(self._root, self._name) if info.session_id == load.session_id)
+        self._gaps.save_sessions([_session(info)])
+        self._finished.add(load.session_id)
+        self._minutes.note(load.session_id, load.watermark)
+        del self._loads[load.session_id]
+        load.close()
+        self._log.info("session_loaded", session=load.session_id, rows=load.watermark + 1, from_archive=load.from_archive)
+
+    def _note_rejected(self, seq: int, text: str) -> None:
+        self._cell["rejected"] += 1
+        self._log.error("row_rejected", seq=seq, text=text)
+
+    # --- gap rows and minutes
+
+    def _copy_gaps(self) -> int:
+        """Copy new gap lines of system/events into scalp_gaps, and note the minutes that are complete."""
+        copied = 0
+        for path in day_files(self._events):
+            if path.name < self._position.file:
+                continue
+            offset = self._position.offset if path.name == self._position.file else 0
+            if not _ends_a_line(path, offset):
+                offset = 0  # the file was cut by a recovery: what is stored already is recognised by its key
+            gaps, reached = [], offset
+            for end, line in text_lines(path, offset):
+                reached = end
+                kind = line[:64]
+                if b'"gap_marker"' in kind:
+                    gaps.append(orjson.loads(line))
+                elif b'"counts"' in kind:
+                    self._minutes.counts(line)
+                if len(gaps) >= _LINES:
+                    break
+            if reached != offset or path.name != self._position.file:
+                position = TextPosition(path.name, reached)
+                if gaps or path.name != self._position.file:
+                    self._gaps.commit(gaps, position)
+                    self._position = position
+                    copied += len(gaps)
+                else:
+                    self._position = position  # no gap among the lines: the stored place may stay behind, they are read again
+        return copied
+
+    def _fill_minutes(self) -> None:
+        """Fill the bars of minutes whose counts were read and whose records are all stored."""
+        for load in self._loads.values():
+            self._minutes.note(load.session_id, load.watermark)
+        for minute_ns in self._minutes.complete():
+            assert self._conn is not None
+            fill_bars(self._conn, self._name, minute_ns, minute_ns + MINUTE_NS)
+            self._minutes.filled(minute_ns)
+
+    # --- the database is away
+
+    def _away(self, error: LoadRetryable) -> float:
+        now = self._clock.mono_ns()
+        if not self._away_ns:
+            self._away_ns = now
+            self._log.warning("database_away", text=str(error))
+        self._ready = False
+        self._cell["database_away"] = 1
+        self._cell["waiting"], self._cell["waiting_since_ns"] = WAITING.index("database"), self._away_ns
+        self._failures += 1
+        self._gaps.close()
+        close(self._conn)
+        return _AWAY_S[min(self._failures, len(_AWAY_S)) - 1]
+
+    def _back(self) -> None:
+        if self._away_ns:
+            self._log.info("database_back", away_s=round((self._clock.mono_ns() - self._away_ns) / NS, 1))
+            self._away_ns = 0
+        self._cell["database_away"] = 0
+        self._failures = 0
+
+    def _count(self) -> None:
+        cell = self._cell
+        present = self._loads.get(self._spec.session.session_id) if self._spec.session else None
+        if present is not None:
+            cell["stored"] = present.watermark + 1
+        cell["lost"] = sum(load.lost for load in self._loads.values())
+
+
+def _session(info: SessionInfo) -> dict[str, Any]:
+    start = info.start
+    known: dict[str, Any] = {
+        "session_id": info.session_id, "host": start.host, "boot_id": start.boot_id, "code_version": start.code_version,
+        "config_hash": start.config_hash, "started_ns": start.ts_ns, "rings": start.rings,
+    }  # fmt: skip
+    if info.ended is not None:
+        known |= {"ended_ns": info.ended_ns, "final_seqs": info.ended, "host_death": info.host_death}
+    return known
+
+
+def _ends_a_line(path: Path, offset: int) -> bool:
+    """Whether `offset` is still behind a newline of the file."""
+    if offset == 0:
+        return True
+    with path.open("rb") as file:
+        file.seek(offset - 1)
+        return file.read(1) == b"\n"

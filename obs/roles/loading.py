@@ -1,0 +1,131 @@
+"""How one session's ticks reach the database: from the ring while it holds them, from the archive where it does not.
+
+Sequences are loaded in order, so one watermark tells everything. Invariant: a sequence is committed as a row, or inside a
+database gap row that repeats the archive's own; a lap of the ring is no gap here, because the archive has those records or
+says itself that it lost them. While the archive does not have them yet, the loader waits: that is lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from obs.pg.loader import Rejected, TickLoader
+from obs.record.jsonl import decode_ticks
+from obs.record.schema import TICK
+from obs.ring import Consumer, Ring
+from obs.segment.cursor import SegmentCursor
+from obs.segment.format import Series
+from obs.segment.textlog import TextLog
+
+_EMPTY: Final = np.empty(0, TICK)
+
+
+class SessionLoad:
+    """Loads the tick ring of one session. `final`: its last sequence once the session has ended, None while it lives."""
+
+    def __init__(self, loader: TickLoader, session_id: str, series: Series, ring: Ring | None, max_rows: int) -> None:
+        self.session_id = session_id
+        self.final: int | None = None
+        self.host_death: dict[str, Any] | None = None  # the archive's gap line of a ring that died with its host
+        self._loader, self._max_rows = loader, max_rows
+        self._ring = ring
+        self._consumer = Consumer(ring, "load") if ring is not None else None
+        self._cursor = SegmentCursor(series, session_id)
+        self.from_archive = 0  # rows that had left the ring
+        self.lost = 0
+        self._open = False
+
+    @property
+    def watermark(self) -> int:
+        return self._loader.watermark
+
+    @property
+    def waiting(self) -> int:
+        """Records that the ring holds and the database lacks."""
+        return self._ring.published - self._loader.watermark - 1 if self._ring is not None else 0
+
+    def open(self) -> None:
+        """Connect and go on behind the watermark. Raises LoadRetryable, OwnedElsewhere."""
+        mark = self._loader.open()
+        if self._consumer is not None:
+            self._consumer.seek(mark + 1)
+        self._open = True
+
+    def step(self) -> int:
+        """Load up to `max_rows` sequences; return how many were committed, 0 if there is nothing to load now.
+
+        Raises LoadRetryable (then `open` again), OwnedElsewhere.
+        """
+        if not self._open:
+            self.open()
+        self._open = False  # until this step has gone well
+        before = self._loader.watermark
+        rows, gaps = self._next(before + 1)
+        if len(rows) or gaps:
+            self._loader.commit(rows, gaps)
+            self.lost += sum(gap["last_seq"] - gap["first_seq"] + 1 for gap in gaps)
+        after = self._loader.watermark
+        if self._consumer is not None:
+            if self._consumer.cursor != after + 1:
+                self._consumer.seek(after + 1)
+            self._consumer.durable = after + 1
+        self._open = True
+        return after - before
+
+    def _next(self, seq: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Return the records and database gaps that follow, from `seq` on without a hole; nothing if there is nothing yet."""
+        if self._consumer is not None and self._ring is not None and seq >= self._ring.oldest:
+            batch = self._consumer.poll(self._max_rows)
+            if batch.lost == 0:
+                return batch.rows, []
+            self._consumer.seek(seq)  # overtaken in this moment: the archive has it
+        elif self._ring is not None and seq >= self._ring.published:
+            return _EMPTY, []
+        lines, archive_gaps = self._cursor.read(seq, self._max_rows)
+        rows = decode_ticks(lines) if lines else _EMPTY
+        self.from_archive += len(rows)
+        return rows, [database_gap(gap, seq) for gap in archive_gaps if gap["last_seq"] is not None]
+
+    def close_host_death(self) -> None:
+        """Store the database's gap row of a ring that died with its host, once all of the archive is loaded."""
+        if self.host_death is not None:
+            first = max(int(self.host_death["first_seq"]), self._loader.watermark + 1)
+            self._loader.commit(_EMPTY, [{**self.host_death, "sink": "database", "first_seq": first}])
+
+    @property
+    def done(self) -> bool:
+        return self.final is not None and self._loader.watermark >= self.final
+
+    def close(self) -> None:
+        self._loader.close()
+        self._cursor.close()
+        if self._ring is not None:
+            self._ring.close()
+
+
+def database_gap(gap: dict[str, Any], from_seq: int) -> dict[str, Any]:
+    """Return the gap line by which the database says that it lacks what the archive lost, from `from_seq` on."""
+    first = max(int(gap["first_seq"]), from_seq)
+    return {**gap, "sink": "database", "first_seq": first, "lost": gap["last_seq"] - first + 1}
+
+
+def rejected_to(log: TextLog, encode: Callable[[np.ndarray], list[bytes]], noted: Callable[[int, str], None]) -> Rejected:
+    """Return the callback that keeps a refused row beside the archive, durable before the gap row that names it."""
+
+    def keep(row: np.void, text: str) -> None:
+        one = np.array([row], TICK)
+        line: dict[str, Any] = {**orjson.loads(encode(one)[0]), "error": text}
+        log.append(orjson.dumps(line), int(row["ts_ns"]))
+        log.flush()
+        noted(int(row["seq"]), text)
+
+    return keep
+
+
+def rejected_folder(root: Path, provider: str) -> Path:
+    return root / "quarantine" / provider

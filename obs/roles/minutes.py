@@ -1,0 +1,62 @@
+"""Which minutes are complete in the database, so that their bars can be filled: pure but for the look back at a start.
+
+Minute M is complete when a counts event of it has been read, which carries how many records the tick ring had published by
+then, and all of those are stored. A minute may be told of several times (a restart, a clock that stepped back): its bars
+are filled again, which changes nothing or adds what came late.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from obs.clock import MINUTE_NS, NS
+from obs.pg.bars import last_bar_ns
+from obs.pg.connect import Connection
+from obs.pg.proof import watermarks
+from obs.segment.textlog import day_files, text_lines
+
+_LOOK_BACK_FILES: Final = 2
+_LOOK_BACK_NS: Final = 2 * 86_400 * NS
+_AGAIN_MINUTES: Final = 5  # before the last bar: they may have been filled before their last row came
+
+
+class Minutes:
+    def __init__(self) -> None:
+        self._waiting: dict[int, dict[str, int]] = {}  # minute -> session -> records that must be stored
+        self._stored: dict[str, int] = {}  # session -> records stored
+
+    def start(self, conn: Connection, provider: str, events: Path, now_ns: int) -> None:
+        """Look back for minutes that an earlier loader read of and did not fill."""
+        for mark in watermarks(conn, provider):
+            if mark.source_type == "ring":
+                self.note(mark.session_id, mark.last_seq)
+        last_ns = last_bar_ns(conn, provider, now_ns - _LOOK_BACK_NS)
+        for path in day_files(events)[-_LOOK_BACK_FILES:]:
+            for _, line in text_lines(path):
+                if b'"counts"' in line[:64]:
+                    self.counts(line, last_ns - _AGAIN_MINUTES * MINUTE_NS)
+
+    def counts(self, line: bytes, from_ns: int = 0) -> None:
+        """Take a counts line of system/events; only those of the provider as a whole matter here."""
+        value: dict[str, Any] = orjson.loads(line)
+        if value.get("tick_seq") is None or value.get("symbol") or value["minute_ns"] < from_ns:
+            return
+        needs = self._waiting.setdefault(value["minute_ns"], {})
+        session = value["of_session"]
+        needs[session] = max(needs.get(session, 0), value["tick_seq"])
+
+    def note(self, session_id: str, watermark: int) -> None:
+        """Say how far a session is stored."""
+        self._stored[session_id] = watermark + 1
+
+    def complete(self) -> list[int]:
+        """Return the minutes whose records are all stored, oldest first."""
+        return sorted(
+            minute for minute, needs in self._waiting.items() if all(self._stored.get(session, 0) >= seq for session, seq in needs.items())
+        )
+
+    def filled(self, minute_ns: int) -> None:
+        del self._waiting[minute_ns]

@@ -1,0 +1,398 @@
+"""The data path of a feed: payload -> inputs -> counts -> records -> rings. Synchronous, and it never waits.
+
+Inputs are staged as they are decoded and processed in batches: counted, judged against the venue's own counts, folded or
+taped, committed to the intake cell, published. The wall-clock grid cuts the batches: before a message received after the
+grid point is decoded, everything before the point has been published. So an input belongs to the minute of the record it
+is folded into, which is also the minute of its receive time.
+
+Order, the heart of the accounting (obs.ledger.intake): the intake is committed, then the records are published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from obs.clock import NS, Clock, minute_of
+from obs.errors import DecodeError
+from obs.ledger import Intake, Snapshot, counts_payloads
+from obs.providers.base import Context, Control, Provider
+from obs.record.events import gap_payload, make_event
+from obs.record.schema import CHUNK, CHUNK_DATA_BYTES, CHUNK_KEEP_BYTES, INPUT
+from obs.ring import Producer, Ring
+from obs.sample import Completeness, Missed, Slots, boundary_after
+from obs.shm import Board
+
+MAX_INPUTS: Final = 1024  # per message; see obs.providers.base
+_STAGED: Final = 2048  # inputs processed at once
+_CHUNKED: Final = 16  # messages set aside at once: at most 1 MiB, a quarter of the smallest quarantine ring
+_ALL: Final = slice(None)
+_STEP_BACK_NS: Final = NS  # a smaller step of the wall clock backwards is smoothed, a larger one begins a new bucket
+
+
+@dataclass
+class Fates:
+    """Of the messages of the present bucket. Plain integers: the hot path adds one at a time."""
+
+    messages: int = 0
+    data: int = 0
+    control: int = 0
+    quarantined: int = 0
+
+
+@dataclass
+class Totals:
+    """Since the start of this process, for the counters that the monitor reads."""
+
+    messages: int = 0  # of the buckets that are closed; the present one's are added by the reader
+    inputs: int = 0
+    ignored: int = 0
+    quarantined: int = 0
+    records: int = 0
+    gaps: int = 0
+
+
+@dataclass(frozen=True)
+class Rings:
+    """The rings of a feed."""
+
+    tick: Ring
+    event: Ring
+    quarantine: Ring
+
+
+@dataclass
+class RestartGap:
+    """What a dead feed left to say, just before the first record of this one."""
+
+    start_ns: int
+    lost: int | None
+    of_session: str
+
+
+@dataclass
+class Recorder:
+    """Joins a provider, the sampler, the ledger and the rings. One per feed, used from one thread."""
+
+    provider: Provider
+    slots: Slots
+    rings: Rings
+    board: Board
+    clock: Clock
+    name: str  # of the provider section
+    tape: bool
+    totals: Totals = field(default_factory=Totals)
+
+    def __post_init__(self) -> None:
+        self.session_id = self.rings.tick.session_id
+        self.tick = Producer(self.rings.tick)
+        self.events = Producer(self.rings.event)
+        self.quarantine = Producer(self.rings.quarantine)
+        self.intake = Intake(self.board["intake"], self.slots.symbol)
+        self.level = 0
+        self.restart: RestartGap | None = None
+        self._completeness = Completeness(self.slots.rows)
+        self._fates = Fates()
+        self._staged = np.zeros(_STAGED + MAX_INPUTS, INPUT)
+        self._count = 0
+        self._malformed = 0
+        self._chunks: list[np.ndarray] = []
+        self._last_ns = 0
+        self.latest = self._staged[:0]
+        self.boundary_ns = 0
+        self._open_gaps: dict[object, int] = {}  # whose -> since when; the earliest is in the intake, for the case of death
+        self._closed_gaps: deque[tuple[int, int, str]] = deque(maxlen=64)  # start, end, name
+        self._waiting: list[Missed] = []  # steps seen while a gap is open, which may explain them
+
+    def begin(self, dead: Snapshot | None, restart: RestartGap | None) -> None:
+        """Take over: the bucket numbers go on after a dead feed's, and its restart gap is owed."""
+        now = self.clock.wall_ns()
+        head = self.intake.head
+        head["session_id"] = self.session_id.encode()
+        head["n"] = (int(dead.head["n"]) if dead is not None else 0) + 1
+        head["minute_ns"] = minute_of(now)
+        self.restart = restart
+        if restart is not None:
+            head["restart_start_ns"], head["restart_of"] = restart.start_ns, restart.of_session.encode()
+            head["restart_lost"] = -1 if restart.lost is None else restart.lost
+        self._last_ns = now
+        head["last_recv_ns"] = now
+        self.boundary_ns = boundary_after(now, self.level)
+        self._commit()
+
+    def message(self, payload: memoryview | bytes, recv_ns: int, context: Context) -> list[Control]:
+        """Take one message, borrowed; return what it says to the connection (empty for data).
+
+        `context`: of its connection. The inputs it held are `latest` until the next message.
+        """
+        recv_ns = self._in_order(recv_ns)
+        if recv_ns > self.boundary_ns:
+            self.turn(recv_ns)
+        fates = self._fates
+        control: list[Control] = []
+        try:
+            if self.provider.classify(payload) == "control":
+                control = self.provider.control(payload)
+                fates.control += 1
+            else:
+                rows, faults = self.provider.decode(payload, recv_ns, context, self._staged, self._count)
+                fates.data += 1
+                self.latest = self._staged[self._count : self._count + rows]
+                self._count += rows
+                for fault in faults:
+                    self._malformed += 1
+                    self._set_aside(bytes(payload[fault.start : fault.stop]), recv_ns, fault.reason, whole=False)
+        except DecodeError as error:
+            fates.quarantined += 1
+            self._set_aside(bytes(payload), recv_ns, error.reason, whole=True)
+        fates.messages += 1
+        self._last_ns = recv_ns
+        if self._count >= _STAGED or len(self._chunks) >= _CHUNKED:
+            self.process()
+        return control
+
+    @property
+    def staged(self) -> bool:
+        """Whether something waits for `process`."""
+        return self._count > 0 or bool(self._chunks)
+
+    def broken(self, data: bytes, reason: str, total_bytes: int, sha256: bytes) -> None:
+        """Keep the head of bytes that are no message at all (broken framing): counted as a message, quarantined."""
+        recv_ns = self._in_order(self.clock.wall_ns())
+        if recv_ns > self.boundary_ns:
+            self.turn(recv_ns)
+        self._fates.messages += 1
+        self._fates.quarantined += 1
+        self._stage_chunks(data, recv_ns, reason, total_bytes, sha256, whole=True)
+        self._last_ns = recv_ns
+        self.process()
+
+    def process(self) -> None:
+        """Count, fold and publish what is staged."""
+        batch = self._staged[: self._count]
+        missed = self._completeness.judge(batch) if self._count else []
+        if self._count:
+            self.intake.count(batch)
+        if self._malformed:
+            self.intake.count_malformed(self._malformed)
+        kept = batch[batch["ignore"] == 0] if (batch["ignore"] != 0).any() else batch
+        self.totals.inputs += len(batch) + self._malformed
+        self.totals.ignored += len(batch) - len(kept) + self._malformed
+        self._count = 0
+        self._malformed = 0
+        if self.tape:
+            self._tape(kept)
+        else:
+            if len(kept):
+                self.slots.fold(kept)
+            self._commit()
+        self._publish_chunks()
+        self._waiting += missed
+        if self._waiting and not self._open_gaps and self.restart is None:
+            self._publish_missed()
+
+    def _tape(self, kept: np.ndarray) -> None:
+        table = self.intake.table
+        if not len(kept):
+            self._commit()
+            return
+        records = self.slots.tape(kept, self.level)
+        trade = records["trades"] > 0
+        np.add.at(self.slots.trades, kept["row"][trade], 1)
+        np.add.at(self.slots.quotes, kept["row"][~trade], 1)
+        self._commit()
+        self._publish(records)
+        self.slots.trades[:] = 0
+        self.slots.quotes[:] = 0
+        table["pending_trades"] = 0
+        table["pending_quotes"] = 0
+
+    def _commit(self) -> None:
+        """Write the intake: counts, what is pending, and as of which sequences."""
+        head, table = self.intake.head, self.intake.table
+        table["pending_trades"] = self.slots.trades
+        table["pending_quotes"] = self.slots.quotes
+        head["tick_as_of"] = self.tick.published
+        head["quarantine_as_of"] = self.quarantine.published
+        head["pending_quarantined"] = sum(int(chunk["whole"][0]) for chunk in self._chunks)
+        head["last_recv_ns"] = self._last_ns
+        head["gap_start_ns"] = min(self._open_gaps.values(), default=0)
+        head["clean"] = 0
+        fates = self._fates
+        head["messages"], head["data"], head["control"], head["quarantined"] = (
+            fates.messages, fates.data, fates.control, fates.quarantined,
+        )  # fmt: skip
+        self.intake.commit()
+
+    def _publish(self, records: np.ndarray) -> None:
+        if not len(records):
+            return
+        if self.restart is not None:
+            self._publish_restart(int(records["ts_ns"][0]))
+        self.tick.publish(records)
+        self.totals.records += len(records)
+
+    def _publish_restart(self, end_ns: int) -> None:
+        restart, self.restart = self.restart, None
+        assert restart is not None
+        self.gap(restart.start_ns, max(end_ns, restart.start_ns), "restart", lost=restart.lost, of_session=restart.of_session)
+        head = self.intake.head
+        head["restart_start_ns"] = head["restart_lost"] = 0
+        head["restart_of"] = b""
+        self.intake.commit()
+
+    @property
+    def messages(self) -> int:
+        """Messages since the start of this process."""
+        return self.totals.messages + self._fates.messages
+
+    def turn(self, now_ns: int) -> None:
+        """Publish the interval that ended before now_ns, and the counts of a minute that ended with it.
+
+        Intervals that passed unseen (a stopped process, a clock that jumped) get no record: nothing is known of them.
+        """
+        now_ns = self._in_order(now_ns)
+        if now_ns <= self.boundary_ns:
+            return
+        self.process()
+        rows = self.slots.occupied()
+        if not self.tape and len(rows):
+            self._publish(self.slots.emit(self.boundary_ns, self.level, rows))
+        self._last_ns = max(self._last_ns, self.boundary_ns)
+        level = self.board["level"].read_json()
+        self.level = min(2, max(0, int(level["level"]))) if level else 0
+        self.boundary_ns = boundary_after(now_ns, self.level)
+        if minute_of(now_ns) != int(self.intake.head["minute_ns"]):
+            self._close_bucket(minute_of(now_ns))
+        else:
+            self._commit()
+
+    def _in_order(self, now_ns: int) -> int:
+        """Smooth a small step of the clock backwards; a large one ends the interval and begins a new bucket."""
+        if now_ns >= self._last_ns:
+            return now_ns
+        if self._last_ns - now_ns < _STEP_BACK_NS:
+            return self._last_ns
+        behind = self._last_ns
+        self.flush(behind, _ALL)
+        self.event("warning", {"what": "clock_step", "from_ns": behind, "to_ns": now_ns})
+        self._last_ns = now_ns
+        self._close_bucket(minute_of(now_ns))
+        self.boundary_ns = boundary_after(now_ns, self.level)
+        return now_ns
+
+    def flush(self, now_ns: int, rows: np.ndarray | slice) -> None:
+        """Publish what is pending in `rows`, once, with ts = now_ns: at a disconnect, a release or a stop."""
+        self.process()
+        if self.tape:
+            return
+        chosen = np.zeros(self.slots.rows, bool)
+        chosen[rows] = True
+        pending = self.slots.pending()
+        pending = pending[chosen[pending]]
+        if len(pending):
+            self._publish(self.slots.emit(min(now_ns, self.boundary_ns), self.level, pending))
+        self._commit()
+
+    def _close_bucket(self, minute_ns: int) -> None:
+        """Publish the counts of the bucket that is over, after its last record, and begin the next."""
+        self._commit()
+        for symbol, payload in counts_payloads(Snapshot(self.intake.head, self.intake.table), self.tick.published):
+            self.event("counts", payload, symbol=symbol or "")
+        self.intake.next_bucket(minute_ns)
+        self.totals.messages += self._fates.messages
+        self._fates = Fates()
+        self._commit()
+
+    def disconnected(self, rows: np.ndarray, now_ns: int) -> None:
+        """Publish what is pending in `rows` and stop recording them until an input comes."""
+        now_ns = self._in_order(now_ns)
+        if now_ns > self.boundary_ns:
+            self.turn(now_ns)
+        self.flush(now_ns, rows)
+        self.slots.disconnected(rows)
+
+    def gap(self, start_ns: int, end_ns: int, reason: str, **facts: Any) -> None:
+        """Publish a gap_marker; see obs.record.events.gap_payload for `facts`."""
+        payload = gap_payload(
+            start_ns=start_ns, end_ns=end_ns, scope=facts.pop("scope", "scalp"), reason=reason, session_id=self.session_id,
+            provider=self.name, **facts,
+        )  # fmt: skip
+        row = make_event("gap_marker", end_ns, payload, symbol=facts.get("symbol") or "", start_ns=start_ns, end_ns=end_ns)
+        seq = self.events.publish(row)
+        if reason != "venue_count":
+            self._closed_gaps.append((start_ns, end_ns, f"{self.session_id}/event/{seq}"))
+        self.totals.gaps += 1
+
+    def event(self, kind: str, payload: dict[str, Any], symbol: str = "") -> None:
+        self.events.publish(make_event(kind, self.clock.wall_ns(), payload, symbol=symbol))
+
+    def stop(self) -> None:
+        """Publish everything: pending intervals, counts. Afterwards nothing is owed."""
+        now = self._in_order(self.clock.wall_ns())
+        if now > self.boundary_ns:
+            self.turn(now)
+        self.flush(now, _ALL)
+        if self.restart is not None:
+            self._publish_restart(now)
+        self._close_bucket(minute_of(now))
+        self.intake.head["clean"] = 1
+        self.intake.commit()
+
+    def open_gap(self, whose: object, start_ns: int) -> None:
+        """Begin a loss that is not over; should this process die, the restart gap starts no later."""
+        self._open_gaps.setdefault(whose, start_ns)
+        self._commit()
+
+    def close_gap(self, whose: object, end_ns: int, reason: str, symbols: Sequence[str] | None = None, **facts: Any) -> None:
+        """End it: one gap_marker, or one for each of `symbols` where not all are concerned."""
+        start_ns = self._open_gaps.pop(whose, None)
+        if start_ns is None:
+            return
+        for symbol in [None] if symbols is None else symbols:
+            self.gap(start_ns, max(start_ns, end_ns), reason, symbol=symbol, **facts)
+        self._publish_missed()
+        self._commit()
+
+    def forgive(self, whose: object) -> None:
+        """Drop an open gap that is none: the connection was closed because we were asked to stop."""
+        self._open_gaps.pop(whose, None)
+
+    def _publish_missed(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for step in waiting:
+            start_ns = step.start_ns or step.end_ns
+            inside = next((name for start, end, name in self._closed_gaps if start <= step.end_ns and end >= start_ns), None)
+            self.gap(
+                start_ns, step.end_ns, "venue_count", symbol=self.slots.symbol[step.row].decode(), acc_volume_before=step.before,
+                acc_volume_after=step.after, inside=inside,
+            )  # fmt: skip
+
+    def _set_aside(self, data: bytes, recv_ns: int, reason: str, *, whole: bool) -> None:
+        self._stage_chunks(data, recv_ns, reason, len(data), hashlib.sha256(data).digest(), whole=whole)
+
+    def _stage_chunks(self, data: bytes, recv_ns: int, reason: str, total_bytes: int, sha256: bytes, *, whole: bool) -> None:
+        """Stage the chunks of bytes that could not be read; at most CHUNK_KEEP_BYTES of them are kept."""
+        kept = data[:CHUNK_KEEP_BYTES]
+        parts = max(1, -(-len(kept) // CHUNK_DATA_BYTES))
+        chunks = np.zeros(parts, CHUNK)
+        chunks["recv_ns"], chunks["parts"], chunks["total_bytes"] = recv_ns, parts, total_bytes
+        chunks["part"] = np.arange(parts)
+        chunks["whole"], chunks["reason"] = whole, reason.encode("ascii", "replace")[:32]
+        chunks["sha256"] = np.void(sha256)
+        for part in range(parts):
+            piece = kept[part * CHUNK_DATA_BYTES : (part + 1) * CHUNK_DATA_BYTES]
+            chunks["data_bytes"][part] = len(piece)
+            chunks["data"][part] = np.void(piece.ljust(CHUNK_DATA_BYTES, b"\0"))
+        self._chunks.append(chunks)
+        self.totals.quarantined += whole
+
+    def _publish_chunks(self) -> None:
+        chunks, self._chunks = self._chunks, []
+        for chunk in chunks:
+            self.quarantine.publish(chunk)

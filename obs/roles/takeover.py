@@ -1,0 +1,84 @@
+"""What a feed takes over from the feed before it: the counts that one never published, and the gap it left.
+
+Read from the intake cell, which outlives every process, and from the rings the dead feed published to. Nothing here is
+changed by doing it twice: a feed that dies in the middle of its takeover leaves it to the next, which repeats the same
+events under the same names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from obs.errors import SchemaMismatch
+from obs.ledger import Snapshot
+from obs.record.schema import CHUNK, TICK
+from obs.ring import Ring, attach_ring, copy_rows
+from obs.roles.recorder import RestartGap
+from obs.shm import block_path
+
+
+class Debt(NamedTuple):
+    """What a dead feed owes. `lost_trades`, `lost_quotes`: (rows,), inputs it counted that no record holds."""
+
+    snapshot: Snapshot
+    tick_seq: int
+    lost_trades: np.ndarray
+    lost_quotes: np.ndarray
+    lost_quarantined: int
+    restart: RestartGap
+
+
+def debt_of(snapshot: Snapshot | None, ring_dir: Path, data_dir: Path, now_ns: int) -> Debt | None:
+    """Return what the feed that wrote `snapshot` owes, None if it ended cleanly or there was none."""
+    if snapshot is None or snapshot.head["clean"]:
+        return None
+    head, table = snapshot
+    tick = _ring(ring_dir, data_dir, snapshot.session_id, "tick")
+    quarantine = _ring(ring_dir, data_dir, snapshot.session_id, "quarantine")
+    lost_trades, lost_quotes = table["pending_trades"].copy(), table["pending_quotes"].copy()
+    tick_seq = int(head["tick_as_of"])
+    if tick is not None:
+        records = _from(tick, tick_seq)
+        tick_seq = tick.published
+        _subtract(lost_trades, lost_quotes, table["symbol"], records)
+    lost_quarantined = int(head["pending_quarantined"])
+    if quarantine is not None:
+        chunks = _from(quarantine, int(head["quarantine_as_of"]))
+        lost_quarantined = max(0, lost_quarantined - int(((chunks["part"] == 0) & (chunks["whole"] == 1)).sum()))
+    for ring in (tick, quarantine):
+        if ring is not None:
+            ring.close()
+    return Debt(snapshot, tick_seq, lost_trades, lost_quotes, lost_quarantined, _restart(snapshot, lost_trades, lost_quotes, now_ns))
+
+
+def _restart(snapshot: Snapshot, lost_trades: np.ndarray, lost_quotes: np.ndarray, now_ns: int) -> RestartGap:
+    """The gap from the last message to the next record; one that a dead feed already owed goes on from its start."""
+    head = snapshot.head
+    starts = [int(head[name]) for name in ("restart_start_ns", "gap_start_ns", "last_recv_ns") if head[name]]
+    lost = int(lost_trades.sum() + lost_quotes.sum())
+    if head["restart_start_ns"]:
+        lost += max(0, int(head["restart_lost"]))
+    return RestartGap(min(starts, default=now_ns), lost, snapshot.session_id)
+
+
+def _ring(ring_dir: Path, data_dir: Path, session_id: str, name: str) -> Ring | None:
+    try:
+        return attach_ring(block_path(ring_dir, data_dir, session_id, name), TICK if name == "tick" else CHUNK, session_id)
+    except (FileNotFoundError, SchemaMismatch):
+        return None
+
+
+def _from(ring: Ring, seq: int) -> np.ndarray:
+    """Copy what was published from `seq` on. Safety: its producer is dead, so nothing is overwritten meanwhile."""
+    start = max(seq, ring.oldest)
+    return copy_rows(ring, start, max(0, ring.published - start))
+
+
+def _subtract(lost_trades: np.ndarray, lost_quotes: np.ndarray, symbols: np.ndarray, records: np.ndarray) -> None:
+    for row in np.flatnonzero(lost_trades + lost_quotes).tolist():
+        of_row = records["symbol"] == symbols[row]
+        lost_trades[row] = max(0, int(lost_trades[row]) - int(records["trades"][of_row].sum()))
+        lost_quotes[row] = max(0, int(lost_quotes[row]) - int(records["quotes"][of_row].sum()))

@@ -1,0 +1,134 @@
+"""`python -m obs.sim`: read the options, listen, say so in one JSON line, run until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from obs.errors import EXIT_CONFIG, EXIT_GOOD, ConfigError
+from obs.sim.build import build_exchange
+from obs.sim.options import SOURCES, VENUES, SimOptions
+from obs.sim.server import build
+
+_PR_SET_PDEATHSIG = 1
+
+_EPILOG = """examples:
+  python -m obs.sim kis --port 9443
+  python -m obs.sim upbit --source numbered --rate 5000 --log upbit.log.jsonl
+  python -m obs.sim kis --source recordings --recordings DIR --rate 600
+  python -m obs.sim kis --script faults.jsonl          with lines such as
+      {"at_s":12.5,"do":"drop"}
+      {"at_s":20,"do":"malformed","variant":"neighbour","symbol":"005930"}
+      {"at_s":30,"every_s":60,"do":"mute","s":100}
+  curl -d '{"do":"burst","x":20,"s":3}' http://127.0.0.1:PORT/sim/do
+
+The WebSocket is at ws://HOST:PORT/tryitout (kis) or /websocket/v1 (upbit), REST on the same port. One JSON line on stdout
+says when it listens. The script's actions are listed in obs/sim/script.py, the log's lines in obs/sim/log.py, the numbers of
+--source numbered in obs/sim/numbered.py."""
+
+
+def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
+    """Return the options, and whether to die with the parent. Exits 2 with a usage message on a bad argument."""
+    plain = SimOptions(venue="")
+    parser = argparse.ArgumentParser(
+        prog="python -m obs.sim",
+        description="A simulated exchange: the venue's real protocol on one loopback port.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("venue", choices=VENUES)
+    parser.add_argument("--host", default=plain.host, help="default %(default)s")
+    parser.add_argument("--port", type=int, default=plain.port, help="default: any free one")
+    parser.add_argument("--source", choices=SOURCES, default=plain.source, help="what makes the market move (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=plain.rate, help="inputs per second in all (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=plain.seed, help="the same seed gives the same market (default %(default)s)")
+    parser.add_argument("--recordings", type=Path, metavar="DIR", help="folder with kis/, upbit/ and tape/, for --source recordings")
+    parser.add_argument("--script", type=Path, metavar="FILE", help="JSON lines of faults")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every input sent")
+    parser.add_argument("--start-k", type=int, help="numbered: number before the first trade (default: from the venue's clock)")
+    parser.add_argument("--buffer-bytes", type=int, default=plain.buffer_bytes, help="unsent bytes that cut a client (default %(default)s)")
+    parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies (also OBS_SIM_PDEATHSIG=1)")
+    kis = parser.add_argument_group("kis")
+    kis.add_argument("--width", type=int, default=plain.width, help="fields of a trade record (default %(default)s)")
+    kis.add_argument("--book-width", type=int, default=plain.book_width, help="fields of a book record (default %(default)s)")
+    kis.add_argument("--slots", type=int, default=plain.slots, help="registrations of an appkey (default %(default)s)")
+    kis.add_argument("--pingpong-s", type=float, default=plain.pingpong_s, help="between two PINGPONG (default %(default)s)")
+    kis.add_argument(
+        "--pong-timeout-s", type=float, default=plain.pong_timeout_s, help="until an unanswered one ends it (default %(default)s)"
+    )
+    kis.add_argument("--zombie-s", type=float, default=plain.zombie_s, help="an appkey stays taken after a break (default %(default)s)")
+    kis.add_argument("--token-spacing-s", type=float, default=plain.token_spacing_s, help="between two tokens (default %(default)s)")
+    kis.add_argument("--approval-spacing-s", type=float, default=plain.approval_spacing_s, help="between two keys (default %(default)s)")
+    kis.add_argument("--rest-rate", type=float, default=plain.rest_rate, help="data calls per second (default %(default)s)")
+    upbit = parser.add_argument_group("upbit")
+    upbit.add_argument("--idle-s", type=float, default=plain.idle_s, help="until an idle connection ends (default %(default)s)")
+    upbit.add_argument("--connects-per-s", type=int, default=plain.connects_per_s, help="handshakes per second (default %(default)s)")
+    upbit.add_argument("--messages-per-s", type=int, default=plain.messages_per_s, help="client messages per second (default %(default)s)")
+    upbit.add_argument("--messages-per-min", type=int, default=plain.messages_per_min, help="and per minute (default %(default)s)")
+    upbit.add_argument("--origin-s", type=float, default=plain.origin_s, help="between requests with Origin (default %(default)s)")
+    given = vars(parser.parse_args(arguments))
+    die_with_parent = given.pop("die_with_parent") or os.environ.get("OBS_SIM_PDEATHSIG") == "1"
+    return SimOptions(**given), die_with_parent
+
+
+def follow_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies. Linux alone can."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent or parent == 1:
+        raise SystemExit(EXIT_GOOD)  # it died before we had asked
+
+
+async def serve(options: SimOptions) -> None:
+    """Listen and run until SIGTERM or SIGINT. Raises OSError if the port is taken, ConfigError if the options are wrong."""
+    exchange = build_exchange(options)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    http = build(exchange)
+    listener = await loop.create_server(http, options.host, options.port)
+    port = listener.sockets[0].getsockname()[1]
+    path = {"kis": "/tryitout", "upbit": "/websocket/v1"}[options.venue]
+    address = f"{options.host}:{port}"
+    exchange.start(loop)
+    ready = {"ready": True, "port": port, "ws": f"ws://{address}{path}", "rest": f"http://{address}", "pid": os.getpid()}
+    print(json.dumps(ready), flush=True)
+    await stopping.wait()
+    listener.close()
+    exchange.stop()
+    await asyncio.sleep(0.25)  # the close frames' way out
+    await http.shutdown(1.0)
+    exchange.log.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options, die_with_parent = parse(sys.argv[1:] if arguments is None else arguments)
+    if die_with_parent:
+        follow_parent()
+    with contextlib.suppress(ImportError):
+        import setproctitle
+
+        setproctitle.setproctitle(f"obs sim {options.venue}")
+    try:
+        uvloop.run(serve(options))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    except OSError as error:
+        print(f"cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    return EXIT_GOOD
+
+
+if __name__ == "__main__":
+    sys.exit(main())

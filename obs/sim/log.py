@@ -1,0 +1,54 @@
+"""The simulator's own account of what it sent: JSON lines, for I4 of the fault tests (sent = received + gap rows).
+
+    {"t_ns":…,"conn":1,"n":17,"symbol":"005930","kind":"trade","price":71900,"size":3,"acc_volume":812,"k":230,…}
+    {"t_ns":…,"conn":1,"do":"drop",…}
+
+`conn` counts connections from 1; `n` counts the inputs of that connection from 1 without a hole; `kind` is trade, quote,
+ticker, snapshot (what a subscription shows first, not news; `of` names its type), or malformed (an input or a whole
+message that must not be readable; `variant` says how). Upbit lines carry `venue_seq`; numbered ones `k`. Sizes of a
+`quote` are null, its sides follow as bid, ask, bid_size, ask_size. An input sent a second time says `"repeat":true`, one
+held back `"late":true`, one out of a recording `"captured":true`. `do` lines tell connects, closes and script actions.
+
+Order: write() returns before the frames it speaks of reach the transport, so no client can know more than the log. The
+reverse does not hold: what was logged may have died in a socket buffer, which is what gap rows are for. The file is
+written with os.write to O_APPEND and not fsynced: it must survive the death of the process, not of the host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+
+class SimLog:
+    """Appends to one file, or swallows everything if `path` is None (`on` is then False)."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.on = path is not None
+        self._fd = -1
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+
+    def write(self, lines: list[str]) -> None:
+        """Write the lines, each without its newline, before returning."""
+        if self._fd >= 0 and lines:
+            self.write_bytes(("\n".join(lines) + "\n").encode())
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write whole lines."""
+        view = memoryview(data)
+        while view and self._fd >= 0:
+            view = view[os.write(self._fd, view) :]
+
+    def do(self, action: str, *, conn: int | None = None, **facts: object) -> None:
+        """Write one line about something done that is not an input."""
+        if self._fd >= 0:
+            self.write([json.dumps({"t_ns": time.time_ns(), "conn": conn, "do": action, **facts}, separators=(",", ":"))])
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,46 @@
+"""The simulated exchanges of `--demo`: started by name, as any venue would be: nothing else in obs knows that they exist."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from obs.config import Config
+
+VENUES = ("kis", "upbit")
+
+
+def free_ports() -> dict[str, int]:
+    """Return a free loopback port for each simulated venue."""
+    held = []
+    for _ in VENUES:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        held.append(listener)
+    ports = {venue: listener.getsockname()[1] for venue, listener in zip(VENUES, held, strict=True)}
+    for listener in held:
+        listener.close()
+    return ports
+
+
+def command(config: Config, venue: str, port: int) -> list[str]:
+    """Return the command line of one simulated venue. `rate` counts all venues together."""
+    demo = config.demo
+    log = config.data_dir / "sim" / f"{venue}.jsonl"
+    words = [
+        sys.executable, "-m", "obs.sim", venue, "--port", str(port), "--source", demo.source,
+        "--rate", str(demo.rate / len(VENUES)), "--seed", str(demo.seed), "--log", str(log), "--die-with-parent",
+    ]  # fmt: skip
+    if demo.recordings is not None:
+        words += ["--recordings", str(demo.recordings)]
+    if demo.script is not None:
+        words += ["--script", str(demo.script)]
+    return words
+
+
+def start(config: Config, venue: str, port: int) -> subprocess.Popen[bytes]:
+    folder: Path = config.data_dir / "sim"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+    return subprocess.Popen(command(config, venue, port), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

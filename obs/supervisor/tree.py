@@ -1,0 +1,210 @@
+"""The supervisor's turn: take signals, reap, judge heartbeats, converge to the plan; and the ordered stop.
+
+Stop order: feeds and polls close; sinks drain to the last published record, seal and commit; then the services; then end
+lines are written and drained rings unlinked. Every phase has a deadline, after which it ends harder: what was published
+stays in the rings, so nothing of it is lost either way.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from obs.clock import NS, Clock
+from obs.config import Config, ProviderConfig
+from obs.config.process import SERVICES, ProcessSpec
+from obs.log import Log
+from obs.shm import Board, Counters, remove
+from obs.supervisor.child import spawn
+from obs.supervisor.plan import PROVIDER_ROLES, SERVICE_ROLES, SINKS, Plan, heartbeat_limit_s
+from obs.supervisor.process import Child
+from obs.supervisor.rings import ProviderMemory
+from obs.supervisor.state import State
+from obs.supervisor.state_file import StateFile
+
+TURN_S: Final = 0.05
+_SOURCES_S: Final = 3.0  # for feeds and polls to close
+_SINKS_S: Final = 5.0  # for sinks to drain
+_SERVICES_S: Final = 2.0
+_KILL_S: Final = 2.0
+_HOUSEKEEPING_NS: Final = NS
+_STATE_NS: Final = 5 * NS
+
+
+
+
+class Owner:
+    """The processes and the memory of one provider."""
+
+    def __init__(self, provider: ProviderConfig, config: Config, clock: Clock, dsn: str) -> None:
+        self.provider, self._config, self._dsn = provider, config, dsn
+        self.memory = ProviderMemory(config, provider.name, clock)
+        self.state_file = StateFile(config.data_dir, provider.name)
+        self.state_file.fill(self.memory.board)
+        self.children: dict[str, Child] = {}
+        for role in PROVIDER_ROLES:
+            self.memory.counters.add(role)
+            cell = self.memory.counters.cell(role)
+            limit_s = heartbeat_limit_s(config, role)
+            self.children[role] = Child(role, provider.name, self._starter(role), cell, limit_s, clock)
+
+    def _starter(self, role: str) -> Callable[[], subprocess.Popen[bytes]]:
+        # The specification is made anew at each start: the list of old sessions has changed.
+        memory = self.memory
+
+        def start() -> subprocess.Popen[bytes]:
+            session, board = memory.spec(), memory.board.block.path
+            spec = ProcessSpec(role, self.provider.name, self._config, memory.counters_path, os.getpid(), self.provider, session, board, self._dsn)
+            return spawn(spec)
+
+        return start
+
+    def recorded(self) -> bool:
+        """Whether the first record of this life of the provider has been published."""
+        return self.memory.current.rings["tick"].published > 0
+
+
+class Tree:
+    """All children of one supervisor. Call `turn` every TURN_S, then `stop`; from the main thread."""
+
+    def __init__(self, config: Config, plan: Plan, log: Log, clock: Clock, dsn: str) -> None:
+        self._config, self._log, self._clock = config, log, clock
+        self.owners = [Owner(provider, config, clock, dsn) for provider in plan.providers]
+        for owner in self.owners:
+            for event, facts in owner.memory.notes:
+                log.warning(event, provider=owner.provider.name, **facts)
+            log.info("session_started", provider=owner.provider.name, session=owner.memory.current.session_id, old=len(owner.memory.old))
+        self.services: dict[str, Child] = {}
+        self._service_counters: Counters | None = None
+        if plan.services:
+            self._plan_services(dsn)
+        self.extra: list[Child] = []  # simulated exchanges
+        self._housekept_ns = self._saved_ns = 0
+        self._saving: threading.Thread | None = None
+
+    def _plan_services(self, dsn: str) -> None:
+        config, folder = self._config, self._config.ring.dir
+        path = Counters.path(folder, config.data_dir, SERVICES)
+        counters = self._service_counters = Counters(path, make=True)
+        # Every provider that is configured, also those that another supervisor of this host runs.
+        peers = {
+            provider.name: (Counters.path(folder, config.data_dir, provider.name), Board.path(folder, config.data_dir, provider.name))
+            for provider in config.planned()
+        }
+        for role in SERVICE_ROLES:
+            counters.add(role)
+            spec = ProcessSpec(role, SERVICES, config, path, os.getpid(), dsn=dsn, peers=peers)
+            limit_s = heartbeat_limit_s(config, role)
+            self.services[role] = Child(role, SERVICES, partial(spawn, spec), counters.cell(role), limit_s, self._clock)
+
+    def children(self) -> list[Child]:
+        """Return all children in the order of their start."""
+        data = [owner.children[role] for role in PROVIDER_ROLES for owner in self.owners]
+        return [*self.extra, *data, *self.services.values()]
+
+    def turn(self) -> None:
+        """Bring everything one step nearer to the plan."""
+        for child in self.children():
+            child.turn(self._report)
+        now = self._clock.mono_ns()
+        if now - self._housekept_ns > _HOUSEKEEPING_NS:
+            self._housekept_ns = now
+            self._remove_drained()
+        if now - self._saved_ns > _STATE_NS:
+            self._saved_ns = now
+            self._save_state()
+
+    def _report(self, event: str, **facts: Any) -> None:
+        if event in ("process_died", "process_silent"):
+            self._log.warning(event, **facts)
+        else:
+            self._log.info(event, **facts)
+
+    def _remove_drained(self) -> None:
+        for owner in self.owners:
+            if owner.children["archive"].ready:
+                for session_id in owner.memory.remove_drained():
+                    self._log.info("session_drained", provider=owner.provider.name, session=session_id)
+
+    def _save_state(self) -> None:
+        """Copy budget and tokens to disk in a thread: this loop judges heartbeats and must not wait for a disk."""
+        if self._saving is not None and self._saving.is_alive():
+            return
+        pending = [(owner.state_file, owner.state_file.collect(owner.memory.board)) for owner in self.owners]
+
+        def save() -> None:
+            for file, value in pending:
+                try:
+                    file.save(value)
+                except OSError as error:
+                    self._log.warning("state_not_saved", path=str(file.path), error=str(error))
+
+        self._saving = threading.Thread(target=save, name="state", daemon=True)
+        self._saving.start()
+
+    def steady(self) -> bool:
+        """Whether every child has stamped its first heartbeat."""
+        return all(child.life.state is State.RUNNING for child in self.children())
+
+    def recorded(self) -> bool:
+        return all(owner.recorded() for owner in self.owners)
+
+    def fatal(self) -> Child | None:
+        """Return a child that no restart can help, if there is one."""
+        return next((child for child in self.children() if child.life.state is State.FATAL), None)
+
+    def stop(self, hurry: Callable[[], bool]) -> bool:
+        """Stop everything in order; return whether all children ended by themselves and every ring was drained.
+
+        `hurry` says that a second signal came: every deadline is now.
+        """
+        sources = [child for owner in self.owners for role, child in owner.children.items() if role not in SINKS]
+        sinks = [child for owner in self.owners for role, child in owner.children.items() if role in SINKS]
+        clean = self._phase("sources", sources, _SOURCES_S, hurry)
+        clean &= self._phase("exchanges", self.extra, _KILL_S, hurry)
+        clean &= self._phase("sinks", sinks, _SINKS_S, hurry)
+        clean &= self._phase("services", list(self.services.values()), _SERVICES_S, hurry)
+        for owner in self.owners:
+            owner.memory.remove_drained()
+            if not owner.memory.end_current():
+                clean = False
+                self._log.warning("session_left", provider=owner.provider.name, session=owner.memory.current.session_id)
+        self._save_state()
+        if self._saving is not None:
+            self._saving.join(_KILL_S)
+        return clean
+
+    def _phase(self, name: str, children: list[Child], deadline_s: float, hurry: Callable[[], bool]) -> bool:
+        for child in children:
+            child.stop(self._report)
+        end = self._clock.mono_ns() + int(deadline_s * NS)
+        while any(child.life.alive for child in children):
+            for child in children:
+                child.turn(self._report, may_start=False)
+            if self._clock.mono_ns() > end or hurry():
+                break
+            time.sleep(TURN_S / 5)
+        late = [child for child in children if child.life.alive]
+        for child in late:
+            self._log.warning("process_killed", phase=name, role=child.role, owner=child.owner, child_pid=child.pid, deadline_s=deadline_s)
+            if child.process is not None:
+                child.process.kill()
+                child.process.wait(_KILL_S)
+                child.turn(self._report, may_start=False)
+        return not late
+
+    def close(self) -> None:
+        for owner in self.owners:
+            owner.memory.close()
+        if self._service_counters is not None:
+            path: Path = self._service_counters.block.path
+            self._service_counters.close()
+            remove(path)
+
+

@@ -1,0 +1,462 @@
+"""The `obs` command, run as its users run it: real processes over a real archive, pipes that break, files that grow."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from obs import __version__
+from obs.cli import archive
+from obs.cli.main import COMMANDS
+from obs.record.events import gap_line, gap_payload
+from obs.record.jsonl import TickLines
+from obs.record.schema import TICK
+from obs.segment.format import Series
+from obs.segment.writer import SegmentOptions, SegmentWriter
+
+SEOUL = ZoneInfo("Asia/Seoul")
+START_NS = 1_769_041_800_000_000_000  # 2026-01-22 00:30:00 UTC
+HALF_S = 500_000_000
+SYMBOLS = ("005930", "0193T0", "Q500001")
+SESSION = "sess_20260122_003000_kis_0a1b"
+ROOT = Path(__file__).parents[2]
+
+
+def rows(first: int, count: int, start_ns: int = START_NS) -> np.ndarray:
+    """TICK rows whose every value is a function of their seq."""
+    made = np.zeros(count, TICK)
+    seq = np.arange(first, first + count)
+    made["seq"] = seq
+    made["ts_ns"] = made["recv_ns"] = made["event_ns"] = start_ns + (seq + 1) * HALF_S
+    made["symbol"] = np.array([SYMBOLS[number % len(SYMBOLS)].encode() for number in seq])
+    made["last_price"] = 70_000 + seq
+    return made
+
+
+class Writer:
+    """Writes one series as the archive writer does."""
+
+    def __init__(self, data_dir: Path, provider: str = "kis", market: str = "kr_stocks", session: str = SESSION) -> None:
+        data_dir.mkdir(exist_ok=True)
+        self.writer = SegmentWriter(Series(data_dir, "scalp", provider, market), SegmentOptions(SEOUL, 300, 1 << 20, 1), session)
+        self.lines = TickLines(provider, session)
+
+    def add(self, first: int, count: int, start_ns: int = START_NS) -> None:
+        made = rows(first, count, start_ns)
+        self.writer.append(self.lines.encode(made), first, made["ts_ns"])
+        self.writer.flush()
+
+
+def obs(*words: str | Path, environ: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run one command to its end."""
+    return subprocess.run(command(*words), capture_output=True, timeout=60, env=clean(environ), cwd=cwd or ROOT, check=False)
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "obs.cli", *map(str, words)]
+
+
+def clean(environ: dict[str, str] | None = None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OBS_", "KIS_"))}
+    return kept | {"PYTHONPATH": str(ROOT)} | (environ or {})
+
+
+def gap(**changes: Any) -> bytes:
+    facts: dict[str, Any] = {
+        "start_ns": START_NS, "end_ns": START_NS + 45 * 10**9, "scope": "scalp", "reason": "ws_disconnect", "session_id": SESSION,
+        "provider": "kis",
+    }  # fmt: skip
+    place = {name: changes.pop(name, None) for name in ("event_ring", "event_seq")}
+    return gap_line(gap_payload(**{**facts, **changes}), **place)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """An archive of 1,400 records of kis in three segments, the last one open, and an event file with gaps."""
+    folder = tmp_path / "data"
+    writer = Writer(folder)
+    writer.add(0, 700)
+    writer.add(700, 700)
+    events = folder / "system" / "events" / "kis"
+    events.mkdir(parents=True)
+    lines = [
+        gap(event_ring="event", event_seq=3),
+        b'{"event_type":"lifecycle","event_ring":"event","event_seq":4}',
+        gap(event_ring="event", event_seq=3),  # the same again, as after a crash
+        gap(event_ring="event", event_seq=5, symbol="005930", reason="venue_count", lost=17, end_ns=START_NS),
+        gap(sink="archive", first_seq=10, last_seq=12, lost=3, reason="ring_lap"),
+    ]
+    (events / "20260122.jsonl").write_bytes(b"\n".join(lines) + b"\n" + b'{"event_type":"gap_ma')
+    return folder
+
+
+def seqs(output: bytes) -> list[int]:
+    return [json.loads(line)["seq"] for line in output.splitlines()]
+
+
+def test_help_names_every_command_and_shows_examples() -> None:
+    everything = obs("--help")
+    assert everything.returncode == 0
+    for name in COMMANDS:
+        assert f"  {name} ".encode() in everything.stdout
+    done = obs("tail", "--help")
+    assert b"examples:" in done.stdout
+    assert b"obs tail -f" in done.stdout
+    assert obs("--version").stdout.decode().strip() == f"obs {__version__}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("dance",), ("cat", "--date", "2026"), ("tail", "-n", "x"), ("cat", "--nope"), ("verify", "/nonexistent/file")],
+    ids=lambda words: " ".join(words) or "nothing",
+)
+def test_wrong_usage_is_exit_2(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = obs(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr
+
+
+def test_wrong_configuration_is_one_list_and_exit_2(tmp_path: Path) -> None:
+    (tmp_path / "obs.toml").write_text("[archive]\nflush_s = 0\n[ring]\ncapacity = 3\n")
+    done = obs("gaps", cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "obs gaps: the configuration has 2 problems"
+    assert lines[1].strip() == "obs.toml: archive.flush_s = 0: a number of seconds, 0.05 to 60"
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("name", ["cat", "tail", "verify", "gaps", "audit"])
+def test_no_data_directory_is_could_not_check(name: str, tmp_path: Path) -> None:
+    done = obs(name, "--data", tmp_path / "none")
+    assert done.returncode == 4
+    assert b"no data directory" in done.stderr
+
+
+def test_the_data_directory_may_stand_before_or_after_the_command(data: Path, tmp_path: Path) -> None:
+    after, before = obs("cat", "--data", data), obs("--data", data, "cat")
+    (tmp_path / "x.toml").write_text('data_dir = "data"')
+    configured = obs("cat", environ={"OBS_CONFIG": str(tmp_path / "x.toml")})
+    assert after.stdout == before.stdout == configured.stdout
+    assert seqs(after.stdout) == list(range(1400))
+
+
+def test_cat_filters(data: Path) -> None:
+    other = Writer(data, "upbit", "crypto", "sess_20260122_003000_upbit_0000")
+    other.add(0, 3)
+    assert len(seqs(obs("cat", "--data", data).stdout)) == 1403
+    assert len(seqs(obs("cat", "--data", data, "--provider", "upbit").stdout)) == 3
+    one = [json.loads(line) for line in obs("cat", "--data", data, "--provider", "kis", "--symbol", "0193T0").stdout.splitlines()]
+    assert [line["seq"] for line in one] == list(range(1, 1400, 3))
+    assert {line["symbol"] for line in one} == {"0193T0"}
+    assert len(seqs(obs("cat", "--data", data, "--date", "2026-01-22").stdout)) == 1403
+    assert obs("cat", "--data", data, "--date", "20260123").stdout == b""
+    assert obs("cat", "--data", data, "--dataset", "swing").stdout == b""
+
+
+def test_cat_of_paths(data: Path) -> None:
+    folder = data / "scalp" / "kis" / "kr_stocks" / "20260122"
+    first, *_ = sorted(folder.glob("*.zst"))
+    by_name = obs("cat", first)
+    assert seqs(by_name.stdout) == list(range(600))  # the record of 00:35:00.0 ends the first segment
+    assert seqs(obs("cat", folder).stdout) == list(range(1400))
+    assert seqs(obs("cat", str(first) + ".open").stdout) == list(range(600))  # sealed since it was listed
+    events = obs("cat", data / "system" / "events" / "kis" / "20260122.jsonl")
+    assert len(events.stdout.splitlines()) == 5  # the torn last line is not one yet
+
+
+def test_cat_shows_what_reads_and_names_what_does_not(data: Path) -> None:
+    folder = data / "scalp" / "kis" / "kr_stocks" / "20260122"
+    writer = Writer(data, session="sess_20260122_010000_kis_ffff")
+    late = START_NS + 3600 * 10**9
+    writer.add(0, 5, late)
+    writer.add(5, 5, late)
+    writer.add(10, 5, late)
+    writer.writer.seal()
+    (hurt,) = folder.glob("10_30_*.zst")
+    raw = bytearray(hurt.read_bytes())
+    raw[len(raw) // 2] ^= 0x40
+    hurt.write_bytes(raw)
+    done = obs("cat", hurt)
+    assert done.returncode == 1
+    assert seqs(done.stdout) == [*range(5), *range(10, 15)]
+    assert hurt.name.encode() in done.stderr
+    assert b"do not read" in done.stderr
+    verdict = obs("verify", hurt, "--json")
+    assert verdict.returncode == 1
+    report = json.loads(verdict.stdout)
+    (damage,) = report["files"][0]["damages"]
+    assert 0 < damage["offset"] <= len(raw) // 2 < damage["offset"] + damage["bytes"]
+    assert report["files"][0]["holes"] == [[5, 9]]
+    text = obs("verify", hurt, folder)
+    assert text.returncode == 1
+    assert text.stdout.count(b"WRONG") == 2
+    assert f"offset {damage['offset']}".encode() in text.stdout
+
+
+def test_verify_of_a_good_archive(data: Path) -> None:
+    done = obs("verify", "--data", data, "--json")
+    assert done.returncode == 0, done.stdout
+    report = json.loads(done.stdout)
+    assert report["ok"] is True
+    assert report["totals"]["records"] == 1400 + 1
+    assert report["totals"]["gap_lines"] == 4
+    kinds = {item["path"].rsplit("/", 1)[-1]: item["kind"] for item in report["files"]}
+    assert kinds["20260122.jsonl"] == "text"
+    assert [item["sealed"] for item in report["files"] if item["kind"] == "segment"] == [True, True, False]
+    assert b"all good" in obs("verify", data).stdout
+    assert b"\x1b[" not in obs("verify", data).stdout  # no colours into a pipe
+
+
+def test_verify_names_a_line_that_is_no_json(data: Path) -> None:
+    path = data / "system" / "events" / "kis" / "20260122.jsonl"
+    good = path.read_bytes()
+    path.write_bytes(b'{"a":1}\nnonsense\n' + good)
+    done = obs("verify", path)
+    assert done.returncode == 1
+    assert b"line 2 at offset 8" in done.stdout
+
+
+def test_gaps_are_listed_once_each(data: Path) -> None:
+    done = obs("gaps", "--data", data, "--json")
+    assert done.returncode == 0
+    gaps = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(item["reason"], item["event_seq"], item["lost"]) for item in gaps] == [
+        ("ws_disconnect", 3, None), ("venue_count", 5, 17), ("ring_lap", None, 3),
+    ]  # fmt: skip
+    text = obs("gaps", "--data", data).stdout.decode()
+    assert "3 gaps, 90.0 s in all" in text
+    assert "venue_count" in text
+    one = obs("gaps", "--data", data, "--json", "--symbol", "0193T0").stdout.splitlines()
+    assert len(one) == 2  # those of all symbols concern it too
+    assert obs("gaps", "--data", data, "--date", "20260123").stdout == b"no gaps\n"
+    assert obs("gaps", "--data", data, "--provider", "upbit", "--json").stdout == b""
+
+
+def test_a_gap_line_that_does_not_read_is_found(data: Path) -> None:
+    path = data / "system" / "events" / "kis" / "20260121.jsonl"
+    path.write_bytes(b'{"event_type":"gap_marker","sink":}\n')
+    done = obs("gaps", "--data", data)
+    assert done.returncode == 1
+    assert b"20260121.jsonl:1" in done.stderr
+
+
+def test_tail_gives_the_newest_lines_of_all_providers_by_time(data: Path) -> None:
+    Writer(data, "upbit", "crypto", "sess_20260122_003000_upbit_0000").add(0, 1399)
+    done = obs("tail", "--data", data)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 10
+    assert [line["ts_ns"] for line in lines] == sorted(line["ts_ns"] for line in lines)
+    assert {line["provider"] for line in lines} == {"kis", "upbit"}
+    assert lines[-1]["seq"] == 1399
+    assert seqs(obs("tail", "-n", "0", "--data", data).stdout) == []
+    kis = obs("tail", "-n", "805", "--data", data, "--provider", "kis")  # over the edges of files
+    assert seqs(kis.stdout) == list(range(595, 1400))
+    one = obs("tail", "-n", "3", "--data", data, "--provider", "kis", "--symbol", "Q500001")
+    assert seqs(one.stdout) == [1391, 1394, 1397]
+    assert obs("tail", "--data", data, "--provider", "nobody").returncode == 4
+
+
+@pytest.fixture
+def followers() -> Iterator[list[Following]]:
+    """Followers that a test starts; whatever happens to it, none outlives it."""
+    started: list[Following] = []
+    yield started
+    for follower in started:
+        follower.close()
+
+
+class Following:
+    """`obs tail -f` in a process, its lines read with a deadline."""
+
+    def __init__(self, *words: str | Path) -> None:
+        self.process = subprocess.Popen(command("tail", "-f", *words), stdout=subprocess.PIPE, env=clean(), cwd=ROOT)
+        assert self.process.stdout is not None
+        self._out = self.process.stdout.fileno()
+        os.set_blocking(self._out, False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._out, selectors.EVENT_READ)
+        self._rest = b""
+        self.lines: list[dict[str, Any]] = []
+
+    def wait(self, count: int, seconds: float = 15) -> list[dict[str, Any]]:
+        """Return once `count` lines in all have come."""
+        deadline = time.monotonic() + seconds
+        while len(self.lines) < count:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{len(self.lines)} of {count} lines"
+            if self._selector.select(left):
+                *whole, self._rest = (self._rest + os.read(self._out, 1 << 20)).split(b"\n")
+                self.lines += [json.loads(line) for line in whole]
+        return self.lines
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(10)
+        return code
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self._selector.close()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def test_tail_follows_growth_sealing_new_files_and_new_days(tmp_path: Path, followers: list[Following]) -> None:
+    data = tmp_path / "data"
+    followers.append(follower := Following("--data", data, "-n", "5"))  # before there is any archive
+    writer = Writer(data)
+    writer.add(0, 3)
+    assert [line["seq"] for line in follower.wait(3)] == [0, 1, 2]  # a series that appears is read from its start
+    started = time.monotonic()
+    writer.add(3, 2)
+    follower.wait(5)
+    assert time.monotonic() - started < 1.0  # beside the flush interval, which is up to 1 s more
+    writer.add(5, 100)
+    writer.writer.seal()
+    writer.add(105, 700)  # seals and opens as its windows end
+    day = START_NS + 86_400 * 10**9
+    writer.add(805, 4, day)
+    other = Writer(data, "upbit", "crypto", "sess_20260122_003000_upbit_0000")
+    other.add(0, 2, day)
+    lines = follower.wait(811)
+    assert [line["seq"] for line in lines if line["provider"] == "kis"] == list(range(809))
+    assert [line["seq"] for line in lines if line["provider"] == "upbit"] == [0, 1]
+    assert follower.end() == 0
+
+
+def test_tail_follows_from_the_end_of_what_was_there(data: Path, followers: list[Following]) -> None:
+    followers.append(follower := Following("--data", data, "-n", "2", "--symbol", "005930"))
+    assert [line["seq"] for line in follower.wait(2)] == [1395, 1398]
+    writer = Writer(data, session="sess_20260122_010000_kis_ffff")  # the next session, into a file of its own
+    writer.add(0, 4, START_NS + 2000 * 10**9)
+    assert [line["seq"] for line in follower.wait(4)] == [1395, 1398, 0, 3]
+    assert follower.end() == 0
+
+
+def test_a_reader_that_closes_the_pipe_ends_it_quietly(data: Path) -> None:
+    for words in (("cat",), ("tail", "-n", "1400"), ("gaps", "--json")):
+        process = subprocess.Popen(command(*words, "--data", data), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean(), cwd=ROOT)
+        assert process.stdout is not None
+        process.stdout.close()
+        _, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, b""), words
+
+
+def test_tail_ends_when_its_reader_goes(data: Path) -> None:
+    process = subprocess.Popen(command("tail", "-f", "--data", data), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean(), cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    Writer(data, session="sess_20260122_010000_kis_ffff").add(0, 1, START_NS + 2000 * 10**9)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, b"")
+
+
+def check_config(folder: Path, **http: Any) -> Path:
+    path = folder / "obs.toml"
+    settings = "".join(f"{name} = {json.dumps(value)}\n" for name, value in ({"port": 0} | http).items())
+    path.write_text(
+        f'data_dir = "data"\n[http]\n{settings}[ring]\ncapacity = 1024\n[providers.kis]\nsymbols = ["005930"]\n'
+        '[providers.upbit]\nsymbols = ["KRW-BTC"]\n'
+    )
+    return path
+
+
+def findings(done: subprocess.CompletedProcess[bytes]) -> dict[str, dict[str, str]]:
+    return {item["name"]: item for item in json.loads(done.stdout)["findings"]}
+
+
+def test_check_of_a_good_host(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    keys = {"KIS_APP_KEY": "K" * 36, "KIS_APP_SECRET": "sesame-open-0001"}
+    done = obs("check", "--config", check_config(tmp_path), "--json", environ=keys)
+    found = findings(done)
+    assert {name for name, item in found.items() if item["state"] == "wrong"} <= {"data directory"}, done.stdout  # a tmpfs /tmp
+    for name in ("configuration", "provider kis", "provider upbit", "shared memory", "http port", "open files"):
+        assert found[name]["state"] in ("good", "warning"), found[name]
+    assert "fsync" in found
+    assert "sesame-open-0001" not in (done.stdout + done.stderr).decode()
+    assert not list((tmp_path / "data").iterdir())  # nothing is left behind
+    text = obs("check", "--config", check_config(tmp_path), environ=keys)
+    assert text.returncode == done.returncode
+    assert b"shared memory" in text.stdout
+
+
+def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = check_config(tmp_path, port=taken.getsockname()[1])
+        done = obs("check", "--config", config, "--data", tmp_path / "obs.toml" / "x", "--json")
+    found = findings(done)
+    assert done.returncode == 1
+    assert found["data directory"]["state"] == "wrong"
+    assert found["http port"]["state"] == "wrong"
+    assert found["start"]["state"] == "wrong"
+    assert "KIS_APP_KEY" in found["start"]["found"]
+
+
+def test_check_names_a_database_that_is_away(tmp_path: Path) -> None:
+    done = obs("check", "--config", check_config(tmp_path), "--json", environ={"OBS_DSN": "postgresql://u:sesame@127.0.0.1:1/x"})
+    (state,) = (item for name, item in findings(done).items() if name.startswith("database"))
+    assert state["state"] == "wrong"
+    assert "sesame" not in (done.stdout + done.stderr).decode()
+
+
+def test_dsn_and_migrate_of_a_configured_database(empty_dsn: str, tmp_path: Path) -> None:
+    environ = {"OBS_DSN": empty_dsn}
+    assert obs("dsn", environ=environ).stdout.decode().strip() == empty_dsn
+    lacking = obs("check", "--config", check_config(tmp_path), "--json", environ=environ)
+    (state,) = (item for name, item in findings(lacking).items() if name.startswith("database"))
+    assert (state["state"], "0001_" in state["found"]) == ("warning", True)
+    first = json.loads(obs("migrate", "--json", environ=environ).stdout)
+    assert first["applied"] == list(range(1, first["version"] + 1))
+    again = obs("migrate", environ=environ)
+    assert again.returncode == 0
+    assert b"nothing to apply" in again.stdout
+
+
+def test_dsn_of_an_embedded_database_that_is_not_there(tmp_path: Path) -> None:
+    done = obs("dsn", "--data", tmp_path)
+    assert done.returncode == 4
+    assert b"no database yet" in done.stderr
+
+
+def test_the_embedded_database_is_started_and_stopped_again(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    made = obs("migrate", "--data", data, "--json")
+    assert made.returncode == 0, made.stderr
+    told = obs("dsn", "--data", data, "--json")
+    assert json.loads(told.stdout)["running"] is False
+    assert b"is down now" in told.stderr
+    held = subprocess.Popen(command("dsn", "--hold", "--data", data), stdout=subprocess.PIPE, env=clean(), cwd=ROOT)
+    assert held.stdout is not None
+    dsn = held.stdout.readline().decode().strip()
+    assert dsn == json.loads(told.stdout)["dsn"]
+    beside = obs("migrate", "--data", data)  # uses the one that runs, and leaves it running
+    assert b"nothing to apply" in beside.stdout
+    assert json.loads(obs("dsn", "--data", data, "--json").stdout)["running"] is True
+    held.send_signal(signal.SIGTERM)
+    assert held.wait(30) == 0
+    held.stdout.close()
+    assert json.loads(obs("dsn", "--data", data, "--json").stdout)["running"] is False
+
+
+def test_files_of_one_second_sort_by_number() -> None:
+    names = ["10_00_00_10.jsonl.zst", "10_00_00.jsonl.zst", "10_05_00.jsonl.zst.open", "10_00_00_2.jsonl.zst"]
+    ordered = sorted((Path("20260122") / name for name in names), key=archive.opening)
+    assert [path.name for path in ordered] == [names[1], names[3], names[0], names[2]]
