@@ -120,10 +120,8 @@ def _show(found: list[Finding], totals: dict[str, int]) -> None:
             for problem in finding.problems:
                 print(f"       {problem}")
         elif len(found) <= _SHOWN:
-            torn = finding.facts["torn_bytes"]
-            rest = f", {torn} bytes behind the last whole frame (not archived yet)" if torn else ""
-            print(
-                f"{paint('good', 'good')}   {finding.path}: {finding.facts['records']} records, {finding.facts['gap_lines']} gap lines{rest}"
-            )
+            facts = finding.facts
+            rest = f", {facts['torn_bytes']} bytes behind the last whole frame (not archived yet)" if facts["torn_bytes"] else ""
+            print(f"{paint('good', 'good')}   {finding.path}: {facts['records']} records, {facts['gap_lines']} gap lines{rest}")
     counts = f"{totals['files']} files, {totals['records']} records, {totals['gap_lines']} gap lines, {totals['bytes']} bytes"
     print(f"{counts}: {paint(str(totals['wrong']) + ' wrong', 'wrong') if totals['wrong'] else paint('all good', 'good')}")

@@ -29,7 +29,7 @@ from obs.roles.drains import (
 from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.segment.disk import gap_reason, require_floor
 from obs.segment.format import Series
-from obs.segment.quarantine import QuarantineOptions
+from obs.segment.quarantine import QuarantineFile, QuarantineOptions
 from obs.segment.reader import find, last_archived
 from obs.segment.recover import recover_open
 from obs.segment.textlog import last_event_seqs
@@ -64,7 +64,8 @@ class _Archive:
         self._tz = ZONES[provider.market]
         self._flush_ns = int(config.archive.flush_s * NS / 2)
         self._events = Events(self._root, provider.name, self._tz, progress.waiting)
-        self._quarantine = QuarantineOptions(self._root, provider.name, self._tz, config.quarantine.bytes_per_day)
+        quarantine = QuarantineOptions(self._root, provider.name, self._tz, config.quarantine.bytes_per_day)
+        self._quarantine = QuarantineFile(quarantine, progress.waiting)
         self._old: list[list[Drain]] | None = None
         self._drains: list[Drain] = []
         self._trouble: DiskTrouble | None = None
@@ -132,7 +133,7 @@ class _Archive:
         if ring.name in _DATASETS:
             return SegmentDrain(ring, self._series(ring.name), self._segments(ring.name), self._events, self._progress.waiting)
         if ring.name == "quarantine":
-            return QuarantineDrain(ring, self._quarantine, self._events, self._progress.waiting)
+            return QuarantineDrain(ring, self._quarantine, self._events)
         return EventDrain(ring, self._events)
 
     def _series(self, ring: str) -> Series:

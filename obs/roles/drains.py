@@ -21,7 +21,7 @@ from obs.record.schema import EVENT_KINDS
 from obs.ring import Consumer, Ring
 from obs.segment.disk import Progress
 from obs.segment.format import Series
-from obs.segment.quarantine import QuarantineLog, QuarantineOptions, last_quarantined
+from obs.segment.quarantine import QuarantineFile, QuarantineLog, last_quarantined
 from obs.segment.reader import gap_lines, last_archived
 from obs.segment.recover import recover_open
 from obs.segment.textlog import TextLog, day_files, day_name, last_event_seqs, text_lines
@@ -244,11 +244,12 @@ class EventDrain:
 class QuarantineDrain:
     """The quarantine ring to its file."""
 
-    def __init__(self, ring: Ring, options: QuarantineOptions, events: Events, progress: Progress) -> None:
+    def __init__(self, ring: Ring, file: QuarantineFile, events: Events) -> None:
         self.name = ring.name
         self.consumer = Consumer(ring, "archive")
-        self._log = QuarantineLog(options, ring.session_id, events.log, progress)
-        self.consumer.seek(last_quarantined(options, events.folder, ring.session_id) + 1)
+        last = last_quarantined(file.options, events.folder, ring.session_id)
+        self._log = QuarantineLog(file, ring.session_id, events.log, last)
+        self.consumer.seek(last + 1)
         self._oldest = 0
         self.reason = "ring_lap"
 

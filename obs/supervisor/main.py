@@ -127,16 +127,18 @@ class _Run:
         if self._config.is_demo:
             tree.extra = self._exchanges()
         try:
-            self._turn_until_asked(tree)
+            try:
+                self._turn_until_asked(tree)
+            finally:
+                clean = self._stop(tree)
+            code = self._ledger() if self._seconds is not None else EXIT_GOOD
         finally:
-            clean = self._stop(tree)
-        code = self._ledger() if self._seconds is not None else EXIT_GOOD
-        if runs_database and self._database is not None:
-            self._database.stop()
-        fatal = tree.fatal()
-        tree.close()
-        for owner in owners:
-            owner.release()
+            if runs_database and self._database is not None:
+                self._database.stop()
+            fatal = tree.fatal()
+            tree.close()
+            for owner in owners:
+                owner.release()
         if fatal is not None:
             return fatal.life.exit_code or EXIT_FOUND
         self._log.info("stopped", clean=clean)

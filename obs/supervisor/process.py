@@ -60,12 +60,12 @@ class Child:
                 self._cell["waiting"] = self._cell["waiting_since_ns"] = 0
             self.process = self._start()
             life.spawned(now)
-            log("process_started", role=self.role, owner=self.owner, child_pid=self.pid, restarts=life.restarts)
+            log("process_started", child=self.role, owner=self.owner, child_pid=self.pid, restarts=life.restarts)
 
     def _died(self, code: int, now: int, log: Log) -> None:
         asked = self.life.state is State.STOPPING
         self.life.died(code, now)
-        facts = {"role": self.role, "owner": self.owner, "child_pid": self.pid, "state": self.life.state.value}
+        facts = {"child": self.role, "owner": self.owner, "child_pid": self.pid, "state": self.life.state.value}
         what = {"signal": signal.Signals(-code).name} if code < 0 else {"exit_code": code}
         log("process_ended" if asked and code == 0 else "process_died", **facts, **what)
         if self._cell is not None:
@@ -77,7 +77,7 @@ class Child:
                 self.signal(signal.SIGKILL)
         elif self.life.silent(beat, self._limit_s, now):
             # SIGABRT prints the stacks of a stuck process before it ends.
-            log("process_silent", role=self.role, owner=self.owner, child_pid=self.pid, limit_s=self._limit_s)
+            log("process_silent", child=self.role, owner=self.owner, child_pid=self.pid, limit_s=self._limit_s)
             self.life.aborted_ns = now
             self.signal(signal.SIGABRT)
 

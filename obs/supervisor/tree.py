@@ -192,7 +192,7 @@ class Tree:
             time.sleep(TURN_S / 5)
         late = [child for child in children if child.life.alive]
         for child in late:
-            self._log.warning("process_killed", phase=name, role=child.role, owner=child.owner, child_pid=child.pid, deadline_s=deadline_s)
+            self._log.warning("process_killed", phase=name, child=child.role, owner=child.owner, child_pid=child.pid, deadline_s=deadline_s)
             if child.process is not None:
                 child.process.kill()
                 child.process.wait(_KILL_S)

@@ -13,9 +13,10 @@ imports picows. aiohttp is imported by the first REST request, not before.
 from __future__ import annotations
 
 from obs.wire.backoff import BACKOFF_S, Budget, attempt_after, delay
-from obs.wire.connection import CloseReason, Connection, ConnectOptions, MessageSink
+from obs.wire.connection import CloseReason, Connection, MessageSink
 from obs.wire.frames import Excerpt
 from obs.wire.http import Response, RestClient
+from obs.wire.options import ConnectOptions
 
 __all__ = [
     "BACKOFF_S",

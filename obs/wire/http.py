@@ -5,11 +5,10 @@ aiohttp is imported by the first request, because it costs 15 MB that a feed wit
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from obs.errors import ConnectionLost
 from obs.wire.mask import masked_url
@@ -18,15 +17,15 @@ from obs.wire.options import USER_AGENT
 if TYPE_CHECKING:
     import aiohttp
 
-MAX_BODY_BYTES = 32 << 20
+MAX_BODY_BYTES: Final = 32 << 20  # the largest answer known is a master file of a few MB
 
 
 @dataclass(frozen=True)
 class Response:
-    """An answer, whatever its status. `body` may hold secrets and stays out of `repr`."""
+    """An answer, whatever its status; header names compare without case. Headers and body may hold secrets and stay out of `repr`."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
 
@@ -41,7 +40,9 @@ class RestClient:
     async def request(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Response:
         """Send one request and return its answer; never follows a redirect, which would carry headers to another host.
 
-        Raises ConnectionLost: reason timeout, refused, network, tls, oversize. No header, body or query value is in it.
+        `url`: http:// or https://. The time-out holds for name, TCP, TLS, request and the whole answer together.
+        Raises ConnectionLost: reason timeout, dns, refused, reset, eof, tls, network, oversize (over MAX_BODY_BYTES). No
+        header, body or query value is in it.
         """
         import aiohttp
 
@@ -49,26 +50,42 @@ class RestClient:
             timeout = aiohttp.ClientTimeout(total=self._timeout_s)
             self._session = aiohttp.ClientSession(timeout=timeout, headers={"User-Agent": USER_AGENT}, trust_env=False)
         shown = masked_url(url)
+        ssl_context = True if self._ssl is None else self._ssl
         try:
             async with self._session.request(
-                method, url, headers=headers, data=body or None, allow_redirects=False, ssl=self._ssl if self._ssl is not None else True
+                method, url, headers=headers, data=body or None, allow_redirects=False, ssl=ssl_context
             ) as answer:
-                data = await answer.content.read(MAX_BODY_BYTES + 1)
-                while len(data) <= MAX_BODY_BYTES and (more := await answer.content.read(MAX_BODY_BYTES + 1 - len(data))):
-                    data += more
-                if len(data) > MAX_BODY_BYTES:
-                    raise ConnectionLost("answer is too long", reason="oversize", url=shown, limit=MAX_BODY_BYTES)
-                return Response(answer.status, dict(answer.headers), data)
-        except asyncio.TimeoutError:
-            raise ConnectionLost("no answer in time", reason="timeout", url=shown, timeout_s=self._timeout_s) from None
-        except aiohttp.ClientSSLError as error:
-            raise ConnectionLost("TLS failed", reason="tls", url=shown, text=type(error).__name__) from None
-        except aiohttp.ClientConnectorError as error:
-            raise ConnectionLost("not reachable", reason="refused", url=shown, text=str(error.os_error)) from None
+                data = bytearray()
+                async for part in answer.content.iter_any():
+                    data += part
+                    if len(data) > MAX_BODY_BYTES:
+                        raise ConnectionLost("answer is too long", reason="oversize", url=shown, limit=MAX_BODY_BYTES)
+                return Response(answer.status, answer.headers, bytes(data))
         except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionLost("request failed", reason="network", url=shown, text=type(error).__name__) from None
+            # from None: the text of aiohttp's errors holds the URL, and with it query values
+            raise ConnectionLost("REST request failed", reason=_why(error), url=shown, kind=type(error).__name__) from None
 
     async def close(self) -> None:
+        """End the connections that are kept alive. May be called again; a request afterwards begins anew."""
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _why(error: Exception) -> str:
+    import aiohttp
+
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+        return "tls"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "dns"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "eof"
+    if isinstance(cause, ConnectionResetError):
+        return "reset"
+    return "network"

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 HIDDEN: Final = "***"
 _SHORTEST: Final = 4  # characters; shorter values are no secrets, and hiding "1" would hide everything
 # Headers whose values may be shown; all others count as secret, so that a venue's own header name is never forgotten.
-_OPEN_HEADERS: Final = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent", "host", "custtype", "tr_id"})
+_OPEN_HEADERS: Final = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent", "host"})
 
 
 def masked_url(url: str) -> str:
@@ -24,7 +24,7 @@ def masked_url(url: str) -> str:
     return f"{parts.scheme}://{where}{port}{parts.path}" + (f"?{HIDDEN}" if parts.query else "")
 
 
-def secrets_of(url: str, headers: Mapping[str, str], body: bytes | None = None) -> tuple[str, ...]:
+def secrets_of(url: str, headers: Mapping[str, str]) -> tuple[str, ...]:
     """Return the values that no text about this request may show, longest first."""
     try:
         parts = urlsplit(url)
@@ -34,8 +34,6 @@ def secrets_of(url: str, headers: Mapping[str, str], body: bytes | None = None) 
     for name, value in headers.items():
         if name.lower() not in _OPEN_HEADERS:
             found.update((value, *value.split()))
-    if body:
-        found.update(_words(body))
     return tuple(sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True))
 
 
@@ -44,11 +42,3 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return text
-
-
-def _words(body: bytes) -> set[str]:
-    # A JSON or form body: its quoted or separated values. 16 characters: app keys and tokens are longer, field names are not.
-    text = body.decode("utf-8", "replace")
-    for mark in "\"'{}[],:&= \t\r\n":
-        text = text.replace(mark, "\n")
-    return {word for word in text.split("\n") if len(word) >= 16}

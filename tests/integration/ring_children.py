@@ -84,6 +84,7 @@ def storm(path: Path, seed: int, kills: int, batch: int, until: Path) -> dict[st
         child = os.fork()
         if child == 0:
             _produce(path, seed * 1000 + life, life, batch)
+            os._exit(0)
         if not kill_at_a_random_moment(child, lambda before=published: ring.published > before, rng):  # type: ignore[misc]
             raise AssertionError("the producer ended by itself")
         if not (ring.published >= published and ring.claimed >= claimed and ring.published <= ring.claimed <= ring.published + batch):
@@ -97,9 +98,9 @@ def storm(path: Path, seed: int, kills: int, batch: int, until: Path) -> dict[st
 
 
 def _produce(path: Path, seed: int, life: int, batch: int) -> None:
-    rng = random.Random(seed)
+    rng, parent = random.Random(seed), os.getppid()
     producer = Producer(attach_ring(path, TICK))
-    while True:
+    while os.getppid() == parent:
         lives = np.full(rng.randint(1, batch), life, "<u8")
         producer.publish(rows_of(producer.published, lives))
         if rng.random() < 0.02:
@@ -172,6 +173,7 @@ def board(path: Path, seed: int, kills: int, until: Path) -> dict[str, int]:
         child = os.fork()
         if child == 0:
             _write_cell(path, seed * 1000 + life)
+            os._exit(0)
         if not kill_at_a_random_moment(child, lambda before=before: cell.read() != before, rng):  # type: ignore[misc]
             raise AssertionError("the writer ended by itself")
         if number_in(cell.read()) <= (number_in(before) if before else 0):
@@ -182,10 +184,10 @@ def board(path: Path, seed: int, kills: int, until: Path) -> dict[str, int]:
 
 
 def _write_cell(path: Path, seed: int) -> None:
-    rng = random.Random(seed)
+    rng, parent = random.Random(seed), os.getppid()
     cell = Board.attach(path, fence)["budget"]
     number = number_in(cell.read()) if cell.read() else 0
-    while True:
+    while os.getppid() == parent:
         number += 1
         cell.write(value_of(number))
         if rng.random() < 0.1:

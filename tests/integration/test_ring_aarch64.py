@@ -97,7 +97,9 @@ def test_the_fence_of_arm64_is_the_lock_and_keeps_two_words_in_order(arm64: Arm6
 
 
 @pytest.mark.parametrize(("capacity", "kills", "batch"), [(256, 30, 100), (8192, 30, 2048)], ids=["laps", "large batches"])
-def test_arm64_processes_share_a_ring_with_each_other_and_with_this_machine(folder: Path, arm64: Arm64, capacity: int, kills: int, batch: int) -> None:
+def test_arm64_processes_share_a_ring_with_each_other_and_with_this_machine(
+    folder: Path, arm64: Arm64, capacity: int, kills: int, batch: int
+) -> None:
     path, until = folder / "ring", folder / "until"
     create_ring(path, TICK, capacity, "s", "tick", 0).close()
     consumers = [

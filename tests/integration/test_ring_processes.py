@@ -70,9 +70,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("capacity", "batch"), [(256, 100), (8192, 64), (1 << 16, 4096)], ids=["laps", "few laps", "large batches"])
-def test_producers_killed_at_random_moments_lose_and_tear_nothing(
-    folder: Path, children: Children, capacity: int, batch: int
-) -> None:
+def test_producers_killed_at_random_moments_lose_and_tear_nothing(folder: Path, children: Children, capacity: int, batch: int) -> None:
     path, until = folder / "ring", folder / "until"
     create_ring(path, TICK, capacity, "s", "tick", 0).close()
     consumers = [children.start("consume", path=path, name=name, seed=place, until=until) for place, name in enumerate(CONSUMERS)]

@@ -134,7 +134,8 @@ def test_the_name_depends_on_the_real_data_directory_and_on_each_part(tmp_path: 
     (tmp_path / "link").symlink_to(data)
     path = block_path(folder, data, "sess_1", "tick")
     assert path.parent == folder
-    assert path.name.startswith("obs-") and path.name.endswith("-tick")
+    assert path.name.startswith("obs-")
+    assert path.name.endswith("-tick")
     assert block_path(folder, tmp_path / "link", "sess_1", "tick") == path
     others = [
         block_path(folder, tmp_path, "sess_1", "tick"),

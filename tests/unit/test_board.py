@@ -92,7 +92,7 @@ def test_no_board_is_told_apart(tmp_path: Path) -> None:
         Board.attach(tmp_path / "none", fence)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The writer died here."""
 
 
@@ -111,7 +111,7 @@ class DyingMemory:
             if self.half and isinstance(key, slice) and isinstance(value, bytes):
                 middle = len(value) // 2
                 self.memory[key.start : key.start + middle] = value[:middle]
-            raise Killed
+            raise KilledError
         self.memory[key] = value  # type: ignore[index, assignment]
 
 
@@ -130,7 +130,7 @@ def test_a_writer_killed_before_any_store_leaves_the_last_value(tmp_path: Path, 
         dying.block.words = DyingMemory(dying.block.words, budget)  # type: ignore[assignment]
         new = b"\xee" * 150
         if stores < 3:  # bytes, their length, the word that names them
-            with pytest.raises(Killed):
+            with pytest.raises(KilledError):
                 dying["budget"].write(new)
             assert board["budget"].read() == last
         else:
@@ -196,7 +196,7 @@ def test_a_reader_stopped_inside_the_copy_does_not_return_a_mixture(tmp_path: Pa
                 board["budget"].write(b"2" * 100)
                 dying = Board.attach(tmp_path / "board", fence)
                 dying.block.words = DyingMemory(dying.block.words, [0])  # type: ignore[assignment]
-                with pytest.raises(Killed):
+                with pytest.raises(KilledError):
                     dying["budget"].write(b"3" * 100)  # all bytes written, nothing published
             return half + bytes(self.memory[middle : key.stop])
 

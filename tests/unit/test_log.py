@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,8 @@ def pipe() -> Iterator[Pipe]:
     made = Pipe()
     yield made
     for descriptor in (made.read_end, made.write_end):
-        try:
+        with suppress(OSError):
             os.close(descriptor)
-        except OSError:
-            pass
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
