@@ -5,6 +5,9 @@
 -- A server learns of a vanished client in seconds, so that a lost connection never holds a watermark for long.
 SET timezone = 'UTC'; SET synchronous_commit = on; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; SET client_connection_check_interval = '5s'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '30s';
 
+-- name: reader_settings
+SET timezone = 'UTC'; SET default_transaction_read_only = on;
+
 -- name: migration_lock
 SELECT pg_advisory_xact_lock(7305440117325);
 

@@ -294,7 +294,9 @@ def _make_database(dsn: str) -> None:
     try:
         with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as conn:
             if conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
-                conn.execute("CREATE DATABASE obs")
+                # A starter that was killed may have a backend that is making it at this moment.
+                with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                    conn.execute("CREATE DATABASE obs")
     except psycopg.Error as error:
         raise LoadRetryable("cannot make the database", database=DATABASE, text=str(error).strip()) from error
 

@@ -30,8 +30,7 @@ async def connect_reader(dsn: Dsn) -> AsyncConnection:
             application_name="obs query",
             row_factory=dict_row,
         )
-        await conn.set_read_only(True)
-        await conn.execute("SET timezone = 'UTC'")
+        await conn.execute(statement("reader_settings"))
     except psycopg.Error as error:
         raise retryable(error) from error
     return conn

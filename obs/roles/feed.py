@@ -104,7 +104,7 @@ class _Feed:
         self._loop.add_signal_handler(signal.SIGTERM, stop.set)
         self._take_over()
         tasks = [asyncio.create_task(self._grid()), asyncio.create_task(self._heart())]
-        tasks += [asyncio.create_task(link.run()) for link in self._links]
+        tasks += [asyncio.create_task(link.run()) for link in self._links]  # a link's run ends only after its stop
         self._cell["ready"] = 1
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)

@@ -111,7 +111,7 @@ class Link:
     # --- the life of the link
 
     async def run(self) -> None:
-        """Keep the connection until cancelled."""
+        """Keep the connection until it is stopped."""
         state, started = self.state, self._clock.wall_ns()
         while True:
             await self._until_open()
@@ -128,6 +128,8 @@ class Link:
                 if isinstance(error, AuthRejected):
                     self._wait_s = max(self._wait_s, _AUTH_WAIT_S)
                 self._log.warning("connect_failed", link=self.name, reason=reason, text=str(error))
+            if reason == "stopped":
+                return
             if self._market_closed():
                 if reason == "market_closed":
                     self._recorder.forgive(self)
@@ -197,9 +199,8 @@ class Link:
             finally:
                 tending.cancel()
                 await asyncio.gather(tending, return_exceptions=True)
-            self._log.warning(
-                "disconnected", link=self.name, reason=self.state.last_reason, code=closed.code, text=closed.detail, messages=self._messages
-            )
+            tell = self._log.info if self.state.last_reason in ("stopped", "market_closed") else self._log.warning
+            tell("disconnected", link=self.name, reason=self.state.last_reason, code=closed.code, text=closed.detail, messages=self._messages)
             return (self._clock.mono_ns() - self._opened_mono) / NS
         finally:
             self._connection = None

@@ -3,9 +3,9 @@
 Arrivals. Each stream is a Hawkes process in steps of 10 ms (each event raises the chance of the next for some 125 ms; 7 in
 10 events are children), under one common slow factor (log-normal, 2 s memory), so that bursts come in all streams together.
 The tape of 2013-10-07 has a busiest second of 16 times its mean and a busiest 100 ms of 117 times; one measured KIS
-connection had several records in 57 % of its messages. Streams differ in weight (log-normal). The day is a U: 1.3 times
-the mean rate at the open, 0.85 at noon, 1.3 at the close, and an opening rush that nearly doubles it and fades in 10 s. The
-day begins with the first subscription and lasts 6.5 h, then it repeats.
+connection had several records in 57 % of its messages. Streams differ in weight (log-normal). `rate` is that
+of the open; the day is a U that falls to 0.65 of it at noon and comes back at the close, and begins with a rush that doubles
+it and fades in 10 s. The day begins with the first subscription and lasts 6.5 h, then it repeats.
 
 Prices. Best bid and ask move on the venue's tick grid; a trade takes one side, with the side of the last one in 7 of 10
 cases; every tenth or so moves the quote, mostly the way it traded. Spreads are 1 to 3 ticks. Sizes are log-normal with many
@@ -94,9 +94,9 @@ def random_of(seed: int, code: str, use: int) -> np.random.Generator:
 
 
 def day_factor(second: float) -> float:
-    """Return the rate at this second of the market's day, as a multiple of the mean."""
+    """Return the rate at this second of the market's day, as a multiple of that at the open."""
     place = (second % _DAY_S) / _DAY_S
-    return 0.85 + 0.45 * (2 * place - 1) ** 2
+    return 0.65 + 0.35 * (2 * place - 1) ** 2
 
 
 class _Path:
@@ -134,7 +134,7 @@ class _Path:
 
 
 class ModelSource:
-    """The seeded market. `rate`: mean inputs/s of a whole day, over all streams."""
+    """The seeded market. `rate`: inputs/s over all streams at the open, its rush apart."""
 
     def __init__(self, rate: float, seed: int) -> None:
         self._rate = rate

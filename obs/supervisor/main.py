@@ -27,6 +27,7 @@ from obs.supervisor.tree import TURN_S, Tree
 
 _FIRST_RECORD_S: Final = 60
 _CHILDREN_S: Final = 30
+_EXCHANGES_S: Final = 20
 _EXAMPLES: Final = """examples:
   python -m obs.supervisor --demo                     simulated KIS and Upbit, data in ./demo-data
   python -m obs.supervisor --demo --for 60            the same for a minute, then the ledger; exit 0 only if it closes
@@ -125,7 +126,7 @@ class _Run:
             self._database.start()
         tree = Tree(self._config, self._plan, self._log, SYSTEM, self._config.database.dsn or "")
         if self._config.is_demo:
-            tree.extra = self._exchanges()
+            tree.extra = self._exchanges(tree)
         try:
             try:
                 self._turn_until_asked(tree)
@@ -147,12 +148,19 @@ class _Run:
     def _signalled(self, *_: object) -> None:
         self._signals += 1
 
-    def _exchanges(self) -> list[Child]:
-        children = []
+    def _exchanges(self, tree: Tree) -> list[Child]:
+        """Start the simulated exchanges and wait until they answer, as real ones would."""
+        children, ports = [], []
         for provider in self._plan.providers:
             port = int(provider.rest_url.rpartition(":")[2])
             start = partial(simulators.start, self._config, provider.type, port)
             children.append(Child("exchange", provider.name, start, None, 3600.0, SYSTEM))
+            ports.append(port)
+        end = SYSTEM.mono_ns() + _EXCHANGES_S * NS
+        while not all(map(simulators.answers, ports)) and SYSTEM.mono_ns() < end and not self._signals:
+            for child in children:
+                child.turn(tree.report)
+            time.sleep(TURN_S)
         return children
 
     def _turn_until_asked(self, tree: Tree) -> None:

@@ -40,6 +40,12 @@ def command(config: Config, venue: str, port: int) -> list[str]:
     return words
 
 
+def answers(port: int) -> bool:
+    """Whether something listens on a loopback port."""
+    with socket.socket() as asker:
+        return asker.connect_ex(("127.0.0.1", port)) == 0
+
+
 def start(config: Config, venue: str, port: int) -> subprocess.Popen[bytes]:
     folder: Path = config.data_dir / "sim"
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)

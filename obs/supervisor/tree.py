@@ -111,7 +111,7 @@ class Tree:
     def turn(self) -> None:
         """Bring everything one step nearer to the plan."""
         for child in self.children():
-            child.turn(self._report)
+            child.turn(self.report)
         now = self._clock.mono_ns()
         if now - self._housekept_ns > _HOUSEKEEPING_NS:
             self._housekept_ns = now
@@ -120,7 +120,8 @@ class Tree:
             self._saved_ns = now
             self._save_state()
 
-    def _report(self, event: str, **facts: Any) -> None:
+    def report(self, event: str, **facts: Any) -> None:
+        """Log what happened to a child."""
         if event in ("process_died", "process_silent"):
             self._log.warning(event, **facts)
         else:
@@ -182,11 +183,11 @@ class Tree:
 
     def _phase(self, name: str, children: list[Child], deadline_s: float, hurry: Callable[[], bool]) -> bool:
         for child in children:
-            child.stop(self._report)
+            child.stop(self.report)
         end = self._clock.mono_ns() + int(deadline_s * NS)
         while any(child.life.alive for child in children):
             for child in children:
-                child.turn(self._report, may_start=False)
+                child.turn(self.report, may_start=False)
             if self._clock.mono_ns() > end or hurry():
                 break
             time.sleep(TURN_S / 5)
@@ -196,7 +197,7 @@ class Tree:
             if child.process is not None:
                 child.process.kill()
                 child.process.wait(_KILL_S)
-                child.turn(self._report, may_start=False)
+                child.turn(self.report, may_start=False)
         return not late
 
     def close(self) -> None:

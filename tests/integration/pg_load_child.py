@@ -1,5 +1,7 @@
 """A loader process that tests kill: loads rows in small commits until `total` are stored, again after every failure.
 
+Prints "ready" when it is open and "commit" after each commit.
+
 Usage: python -m tests.integration.pg_load_child DSN SESSION_ID HOLDER TOTAL BATCH REJECTED_FILE
 Every 997th row is refused by the database, and every 1000th sequence lies in a gap.
 """
@@ -54,9 +56,9 @@ def main(dsn: str, session_id: str, holder: str, total: int, batch: int, rejecte
                 ready = True
             while mark < total - 1:
                 mark = loader.commit(*batch_of(session_id, mark + 1, min(batch, total - 1 - mark)))
+                os.write(1, b"commit\n")
         except LoadRetryable:
             time.sleep(0.005)
-    print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The processes of the ring and board tests: `python ring_children.py <part> key=value …`; each prints one JSON line at its end.
+"""The processes of the ring and board tests, and what starts them.
+
+`python ring_children.py <part> key=value …`; each prints one JSON line at its end:
 
     storm    path seed kills batch until   producers in a row, each killed with SIGKILL at a random moment but the last
     consume  path name seed until [log]    a consumer with random pauses that checks every row; adds a line per batch to log
@@ -12,16 +14,21 @@ Rows are a function of the sequence and of the life of the producer: a row of tw
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import random
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +37,58 @@ from obs.ring import Consumer, Producer, attach_ring, fence
 from obs.ring.order import fence_for
 from obs.shm import Board
 
-DEADLINE_S = 120.0
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEADLINE_S = 100.0
 _WORDS = TICK.itemsize // 8
 _FACTORS = np.arange(_WORDS, dtype="<u8") * np.uint64(2) + np.uint64(0x9E3779B97F4A7C15)
+
+
+class Children:
+    """The processes of one test; none survives it. `command` runs Python, `folders` are what it may import."""
+
+    def __init__(self) -> None:
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(
+        self, part: str, command: Sequence[str | Path] = (sys.executable,), folders: Sequence[Path] = (), **arguments: object
+    ) -> subprocess.Popen[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": ":".join(map(str, [*folders, REPOSITORY])),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        child = subprocess.Popen(
+            [*command, __file__, part, *(f"{key}={value}" for key, value in arguments.items())],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(child)
+        return child
+
+    def end(self) -> None:
+        for child in self.running:
+            child.kill()
+            child.communicate()
+
+
+def result(child: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for a child; return what it printed. Fails with its errors."""
+    output, errors = child.communicate(timeout=DEADLINE_S)
+    assert child.returncode == 0, errors
+    return dict(json.loads(output))
+
+
+@contextlib.contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A folder in shared memory, as rings have it, gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="obs-test-", dir="/dev/shm"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
 
 def rows_of(first: int, lives: np.ndarray) -> np.ndarray:

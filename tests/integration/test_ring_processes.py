@@ -6,49 +6,17 @@ moments are not, because a process is killed wherever it happens to be.
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ring_children import Children, result, shared_folder
 
 from obs.record.schema import TICK
 from obs.ring import CONSUMERS, Producer, attach_ring, create_ring, fence
 from obs.shm import Board
-
-HERE = Path(__file__).resolve()
-REPOSITORY = HERE.parents[2]
-TIMEOUT_S = 100
-
-
-class Children:
-    """Processes of one test; none survives it."""
-
-    def __init__(self) -> None:
-        self.running: list[subprocess.Popen[str]] = []
-
-    def start(self, part: str, **arguments: object) -> subprocess.Popen[str]:
-        command = [sys.executable, HERE.with_name("ring_children.py"), part, *(f"{key}={value}" for key, value in arguments.items())]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OPENBLAS_NUM_THREADS": "1"}
-        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.running.append(child)
-        return child
-
-    def end(self) -> None:
-        for child in self.running:
-            child.kill()
-            child.communicate()
-
-
-def result(child: subprocess.Popen[str]) -> dict[str, int]:
-    output, errors = child.communicate(timeout=TIMEOUT_S)
-    assert child.returncode == 0, errors
-    return dict(json.loads(output))
 
 
 @pytest.fixture
@@ -60,13 +28,8 @@ def children() -> Iterator[Children]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder in shared memory, as the rings have."""
-    path = Path("/dev/shm") / f"obs-test-{os.getpid()}-{time.monotonic_ns()}"
-    path.mkdir()
-    yield path
-    for name in path.iterdir():
-        name.unlink()
-    path.rmdir()
+    with shared_folder() as path:
+        yield path
 
 
 @pytest.mark.parametrize(("capacity", "batch"), [(256, 100), (8192, 64), (1 << 16, 4096)], ids=["laps", "few laps", "large batches"])

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -51,13 +51,6 @@ def pipe() -> Iterator[Pipe]:
     for descriptor in (made.read_end, made.write_end):
         with suppress(OSError):
             os.close(descriptor)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "condition not reached"
-        time.sleep(0.002)
 
 
 def test_a_line_says_when_who_and_what(pipe: Pipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from inputs import row
@@ -18,24 +19,17 @@ SHORT = {
 }  # fmt: skip
 
 
-class Literal(float):
-    """A number that keeps its spelling in JSON."""
-
-    def __new__(cls, text: str) -> Literal:
-        number = super().__new__(cls, text)
-        number.text = text  # type: ignore[attr-defined]
-        return number
-
-    def __repr__(self) -> str:
-        return str(self.text)  # type: ignore[attr-defined]
+def literal(spelling: str) -> str:
+    """Return a number that keeps its spelling when `text` writes it."""
+    return f"#{spelling}#"
 
 
 def trade(code: str = "KRW-BTC", **changed: Any) -> dict[str, Any]:
     message = {
         "type": "trade", "code": code, "timestamp": MS + 50, "trade_date": "2026-07-14", "trade_time": "03:33:20", "trade_timestamp": MS,
-        "trade_price": Literal("106691000.00000000"), "trade_volume": Literal("0.00012345"), "ask_bid": "BID",
+        "trade_price": literal("106691000.00000000"), "trade_volume": literal("0.00012345"), "ask_bid": "BID",
         "prev_closing_price": 107005000, "sequential_id": 17840000001010004, "best_ask_price": 106705000, "best_ask_size": 0.00906333,
-        "best_bid_price": Literal("1.06691E8"), "best_bid_size": Literal("7.9276E-4"), "stream_type": "REALTIME",
+        "best_bid_price": literal("1.06691E8"), "best_bid_size": literal("7.9276E-4"), "stream_type": "REALTIME",
     }  # fmt: skip
     return {name: value for name, value in (message | changed).items() if value != "absent"}
 
@@ -65,7 +59,7 @@ def book_row(symbol: str = "KRW-BTC", place: int = 1, **known: Any) -> dict[str,
 
 def ticker(code: str = "KRW-BTC", **changed: Any) -> dict[str, Any]:
     message = {
-        "type": "ticker", "code": code, "opening_price": 1.0, "trade_price": 106691000, "acc_trade_volume": Literal("14163.64845603"),
+        "type": "ticker", "code": code, "opening_price": 1.0, "trade_price": 106691000, "acc_trade_volume": literal("14163.64845603"),
         "trade_timestamp": MS, "timestamp": MS + 77, "market_state": "ACTIVE", "delisting_date": None, "stream_type": "REALTIME",
     }  # fmt: skip
     return {name: value for name, value in (message | changed).items() if value != "absent"}
@@ -83,8 +77,8 @@ def short(message: Any) -> Any:
     return [short(value) for value in message] if isinstance(message, list) else message
 
 
-def text(message: Any) -> bytes:
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+def text(message: Any, separators: tuple[str, str] = (",", ":")) -> bytes:
+    return re.sub(rb'"#([^#"]*)#"', rb"\1", json.dumps(message, separators=separators, ensure_ascii=False).encode())
 
 
 NAN = float("nan")
@@ -96,7 +90,7 @@ _MESSAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "trade_snapshot": (trade("KRW-ETH", stream_type="SNAPSHOT"), trade_row("KRW-ETH", 2, ignore="snapshot")),
     "trade_old_form": (
-        trade("BTC-1INCH", stream_type="absent", trade_timestamp="absent", sequential_id="absent", trade_price=Literal("5.0E-8")),
+        trade("BTC-1INCH", stream_type="absent", trade_timestamp="absent", sequential_id="absent", trade_price=literal("5.0E-8")),
         trade_row("BTC-1INCH", 3, event_ns=0, venue_seq=-1, price=5e-8),
     ),
     "trade_zero_side": (trade(best_bid_price=0, best_bid_size=0), trade_row(bid_price=NAN, bid_size=NAN)),
@@ -126,7 +120,7 @@ for _name, (_message, _row) in _MESSAGES.items():
     FRAMES[f"synthetic_{_name}_SIMPLE_LIST"] = text([short(_message)]), [_row]
 FRAMES["synthetic_list_of_three"] = text([trade(), short(book("KRW-ETH")), ticker()]), [trade_row(), book_row("KRW-ETH", 2), ticker_row()]
 FRAMES["synthetic_other_key_order"] = text(dict(reversed(trade().items()))), [trade_row()]
-FRAMES["synthetic_spaced"] = b" " + json.dumps(trade()).encode() + b"\n", [trade_row()]
+FRAMES["synthetic_spaced"] = b" " + text(trade(), (", ", ": ")) + b"\n", [trade_row()]
 
 CONTROL_FRAMES = {
     "synthetic_status": b'{"status":"UP"}',
