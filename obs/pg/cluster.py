@@ -206,21 +206,27 @@ def _newest() -> Path:
 
 def _reachable(binaries: Path, account: Account) -> Path:
     """Return the binaries, or a copy of their installation where the account can run them."""
-    if account.works(str(binaries / "postgres"), "--version"):
+    if account.works(str(binaries / "initdb"), "--version"):
         return binaries
     if account.uid is None:
-        raise ConfigError("PostgreSQL does not run here", problems=[f"{binaries / 'postgres'}: --version fails; set database.dsn"])
-    source = binaries.parent
-    copy = ELSEWHERE / f"bin-{hashlib.sha256(str(source).encode()).hexdigest()[:12]}"
-    if not account.works(str(copy / "bin" / "postgres"), "--version"):
+        raise ConfigError("PostgreSQL does not run here", problems=[f"{binaries / 'initdb'}: --version fails; set database.dsn"])
+    # The libraries that the wheel carries lie beside the package, and are found from there.
+    install = binaries.parent
+    package = install.parent
+    copy = ELSEWHERE / f"bin-{hashlib.sha256(str(install).encode()).hexdigest()[:12]}"
+    copied = copy / package.name / install.name / "bin"
+    if not account.works(str(copied / "initdb"), "--version"):
         ELSEWHERE.mkdir(mode=0o755, exist_ok=True)
         fresh = copy.with_name(copy.name + ".new")
         _remove(fresh)
-        shutil.copytree(source, fresh, symlinks=True)
-        fresh.chmod(0o755)
+        for source in (install, package.with_name(f"{package.name}.libs")):
+            if source.is_dir():
+                shutil.copytree(source, fresh / source.relative_to(package.parent), symlinks=True)
+        for folder in (fresh, fresh / package.name):
+            folder.chmod(0o755)
         _remove(copy)
         os.rename(fresh, copy)
-    return copy / "bin"
+    return copied
 
 
 def _run_initdb(binaries: Path, path: Path, account: Account) -> None:

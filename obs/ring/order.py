@@ -5,7 +5,9 @@ all loads before `fence()` are done before any load after it.
 
 x86-64 gives both by itself: stores are not reordered with stores, loads not with loads (Intel SDM vol. 3A, 9.2.2, total
 store order; only a load may pass an earlier store, which no protocol here depends on). A call of a Python function is
-opaque to the compiler that built the interpreter, so it reorders nothing across it either. `fence` does nothing there.
+opaque to the compiler that built the interpreter, so it reorders nothing across it either. A copy of rows is no
+exception: string instructions keep their order with the stores around them (9.2.4), and C libraries end a copy by
+non-temporal stores with a fence of their own. `fence` does nothing there.
 
 64-bit ARM gives neither. There `fence` takes and releases a lock twice. Argument, by the Arm Architecture Reference
 Manual (B2.3, "Barrier-ordered-before"): release() is a store with release semantics (STLXR or CASL, glibc's sem_post:

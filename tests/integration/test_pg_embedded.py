@@ -34,8 +34,10 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @contextmanager
 def server(folder: Path) -> Iterator[EmbeddedPostgres]:
     made = EmbeddedPostgres(folder)
-    yield made
-    made.stop()
+    try:
+        yield made
+    finally:
+        made.stop()
     assert postmaster.processes(cluster.locate(folder) / "cluster") == []
 
 
@@ -269,10 +271,12 @@ def test_root_without_namespaces(tmp_path: Path, wide: Path, monkeypatch: pytest
 @needs_root
 def test_root_without_namespaces_and_binaries_out_of_reach(tmp_path: Path, wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     major, binaries = max(cluster.installed().items(), key=lambda item: int(item[0]))
-    shutil.copytree(binaries.parent, tmp_path / "private", symlinks=True)
+    package = binaries.parents[1]
+    shutil.copytree(package, tmp_path / package.name, symlinks=True)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), tmp_path / f"{package.name}.libs", symlinks=True)
     monkeypatch.setattr(cluster, "NAMESPACE", ("false",))
     monkeypatch.setattr(cluster, "ELSEWHERE", wide / "elsewhere")
-    monkeypatch.setattr(cluster, "installed", lambda: {major: tmp_path / "private" / "bin"})
+    monkeypatch.setattr(cluster, "installed", lambda: {major: tmp_path / binaries.relative_to(package.parent)})
     with server(tmp_path / "pg") as made:
         assert answer(made.start())
 
@@ -282,10 +286,14 @@ def test_as_an_ordinary_user(wide: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     os.chown(wide, nobody.pw_uid, nobody.pw_gid)
     account = cluster.Account(uid=nobody.pw_uid, gid=nobody.pw_gid)
-    if not account.works("sh", "-c", f"cd {ROOT} && {sys.executable} -c 'import psycopg, obs.pg.embedded'"):
-        pytest.skip("an ordinary user cannot read this checkout or its Python")
-    starter = child(wide / "pg", user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
-    out, _ = starter.communicate(timeout=60)
+    packages = Path(psycopg.__file__).parents[1]
+    command = ["env", f"PYTHONPATH={ROOT}:{packages}", "", "-c"]
+    for command[2] in (sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"):
+        if account.works(*command, "import psycopg, obs.pg.embedded"):
+            break
+    else:
+        pytest.skip("an ordinary user cannot read this checkout or any Python here")
+    out = subprocess.run([*command, START_CHILD, str(wide / "pg")], capture_output=True, check=True, **account.popen_options()).stdout
     with server(wide / "pg") as made:
         pid = made.pid()
         assert pid is not None and os.stat(f"/proc/{pid}").st_uid == nobody.pw_uid

@@ -3,8 +3,8 @@
 What it shows: on that machine obs chooses the fence made of a lock, that fence works there, and the protocol and the
 layout hold between arm64 processes and between arm64 and the machine's own. What it cannot show: qemu keeps at least the
 order of the machine it runs on, so a fence that is missing would go unseen on x86-64. That the fence is enough is the
-argument in obs/ring/order.py; that none is missing is asserted by test_ring_interleavings.py, which runs every order
-of stores without one into a forbidden outcome.
+argument in obs/ring/order.py; that one stands in each place is asserted in test_ring.py and test_board.py; what comes of
+stores in another order is shown in test_ring_interleavings.py.
 """
 
 from __future__ import annotations

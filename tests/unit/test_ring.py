@@ -507,3 +507,38 @@ def test_every_other_machine_gets_the_lock_which_any_number_of_threads_can_use(m
     for thread in threads:
         thread.join(30)
     assert len(done) == 4
+
+
+def test_a_fence_stands_wherever_another_process_may_not_see_things_reordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run on a machine of total store order can show a fence that is missing, so its place is asserted."""
+    told: list[str] = []
+    words = {CLAIMED: "claimed", PUBLISHED: "published", consumer_word("archive"): "cursor"}
+
+    class Traced:
+        def __init__(self, memory: object) -> None:
+            self.memory = memory
+
+        def __getitem__(self, key: int | slice) -> object:
+            told.append("load " + ("rows" if isinstance(key, slice) else words[key]))
+            return self.memory[key]  # type: ignore[index]
+
+        def __setitem__(self, key: int | slice, value: object) -> None:
+            told.append("store " + ("rows" if isinstance(key, slice) else words[key]))
+            self.memory[key] = value  # type: ignore[index]
+
+    ring = make(tmp_path, 4)
+    producer, consumer = Producer(ring), Consumer(ring, "archive")
+    publish(producer, 2)
+    publish(producer, 1)
+    ring = Ring(ring.block, TICK)
+    ring.words, ring.mapped = Traced(ring.words), Traced(ring.mapped)  # type: ignore[assignment]
+    producer, consumer = Producer(ring), Consumer(ring, "archive")
+    for module in ("producer", "consumer"):
+        monkeypatch.setattr(f"obs.ring.{module}.fence", lambda: told.append("fence"))
+    told.clear()
+    producer.publish(rows_of(3, 2))
+    assert told == ["store claimed", "fence", "store rows", "store rows", "fence", "store published"]
+    told.clear()
+    consumer.poll(4)
+    reads = ["load cursor", "load published", "fence", "load claimed", "load rows", "load rows", "fence", "load claimed"]
+    assert told == [*reads, "store cursor"]

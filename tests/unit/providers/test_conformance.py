@@ -65,7 +65,7 @@ def test_every_recorded_frame_gives_its_exact_rows_or_is_refused_for_a_known_rea
             for one, row in zip(found, expected, strict=True):
                 same(one, row)
             read += len(found)
-    assert read >= 7
+    assert read >= 6
     assert controls >= 4
 
 
