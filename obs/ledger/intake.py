@@ -137,7 +137,11 @@ def broken_identity(snapshot: Snapshot) -> str:
 
 
 def counts_payloads(
-    snapshot: Snapshot, tick_seq: int, lost_trades: np.ndarray | None = None, lost_quotes: np.ndarray | None = None, lost_quarantined: int = 0
+    snapshot: Snapshot,
+    tick_seq: int,
+    lost_trades: np.ndarray | None = None,
+    lost_quotes: np.ndarray | None = None,
+    lost_quarantined: int = 0,
 ) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Yield (symbol or None, payload) of each counts event of a bucket, the provider's own last.
 

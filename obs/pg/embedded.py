@@ -216,7 +216,10 @@ class EmbeddedPostgres:
             if self._child is not None and self._child.poll() is not None and server is None:
                 # Why not try again here: what ended it (a full disk, as a rule) does not pass in milliseconds.
                 raise LoadRetryable(
-                    "PostgreSQL ended at its start", code=self._child.returncode, text=_tail(_start_log(cluster)), log=str(cluster.home / "log")
+                    "PostgreSQL ended at its start",
+                    code=self._child.returncode,
+                    text=_tail(_start_log(cluster)),
+                    log=str(cluster.home / "log"),
                 )
             if time.monotonic() > end:
                 raise LoadRetryable("PostgreSQL does not answer yet", folder=str(self._folder), text=last)

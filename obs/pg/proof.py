@@ -27,7 +27,9 @@ _STREAMED: Final = (
     ("trades", ">i8"), ("quotes", ">i8"),
 )  # fmt: skip
 _CODED: Final = ("market", "venue", "side", "phase", "quality", "kind")  # PostgreSQL counts array elements from 1
-_TUPLE: Final = np.dtype([("count", ">i2"), *((f"{kind}{name}", code) for name, code in _STREAMED for kind, code in (("#", ">i4"), ("", code)))])
+_TUPLE: Final = np.dtype(
+    [("count", ">i2"), *((f"{kind}{name}", code) for name, code in _STREAMED for kind, code in (("#", ">i4"), ("", code)))]
+)
 _TABLES: Final = {
     "markets": list(MARKETS), "venues": list(VENUES), "sides": list(SIDES), "phases": list(PHASES), "flags": list(FLAGS),
     "qualities": list(QUALITIES), "kinds": list(KINDS),

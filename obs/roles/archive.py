@@ -29,6 +29,7 @@ from obs.roles.drains import (
 from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.segment.disk import gap_reason, require_floor
 from obs.segment.format import Series
+from obs.segment.manifest import describe
 from obs.segment.quarantine import QuarantineFile, QuarantineOptions
 from obs.segment.reader import find, last_archived
 from obs.segment.recover import recover_open
@@ -165,7 +166,8 @@ class _Archive:
         series = self._series(ring)
         recover_open(series, session_id, None, self._progress.waiting)
         segments = find(series, session_id)
-        return last_archived(series, session_id), max((segment.last_ts_ns for segment in segments), default=0)
+        newest = describe(series, segments[-1].path)[0] if segments else None
+        return last_archived(series, session_id), newest.tally.last_ts_ns if newest else 0
 
     # --- rounds
 

@@ -32,7 +32,9 @@ from obs.shm import Board, Counters
 
 _BEAT_S: Final = 1.0
 _TAPE_S: Final = 0.01  # inputs wait this long at most for the next batch
-_SAMPLE_S: Final = 0.05
+_SAMPLE_S: Final = 0.25  # the grid publishes every half second; this only bounds what a death leaves uncounted
+_CALENDAR_NS: Final = 600 * NS  # how often the calendar's file is read again
+_LINKS: Final = 2  # place of the first link's task, behind grid and heart
 _CLOSE_S: Final = 1.5  # for the farewell of the sockets
 
 
@@ -85,7 +87,8 @@ class _Feed:
         rows = {symbol: row for row, symbol in enumerate(symbols, 1)}
         share = config.slots
         if len(symbols) > share * len(owners):
-            raise ConfigError("too many symbols", problems=[f"providers.{config.name}: {len(symbols)} symbols, {share * len(owners)} slots"])
+            problem = f"providers.{config.name}.symbols: {len(symbols)} of them, {share * len(owners)} slots"
+            raise ConfigError("too many symbols", problems=[problem])
         links = []
         for place, credential in enumerate(owners):
             mine = symbols[place * share : (place + 1) * share]
@@ -104,6 +107,7 @@ class _Feed:
         self._loop.add_signal_handler(signal.SIGTERM, stop.set)
         self._take_over()
         tasks = [asyncio.create_task(self._grid()), asyncio.create_task(self._heart())]
+        assert len(tasks) == _LINKS
         tasks += [asyncio.create_task(link.run()) for link in self._links]  # a link's run ends only after its stop
         self._cell["ready"] = 1
         stopping = asyncio.create_task(stop.wait())
@@ -148,9 +152,14 @@ class _Feed:
             await asyncio.sleep(min(wait_ns / NS + 0.001, 1.0))
 
     async def _heart(self) -> None:
+        read_ns = self._clock.mono_ns()
         while True:
             self._beat()
             self._show()
+            if self._clock.mono_ns() - read_ns > _CALENDAR_NS:
+                read_ns = self._clock.mono_ns()
+                # In a thread: this process never waits for a disk.
+                self._calendar = await asyncio.to_thread(calendars.load, self._calendar_path)
             await asyncio.sleep(_BEAT_S)
 
     def _beat(self) -> None:
@@ -181,18 +190,18 @@ class _Feed:
         state = link.state
         return {
             "name": link.name, "connected": state.connected, "since_mono_ns": state.since_ns, "connection_no": state.connection_no,
-            "attempt": state.attempt, "reconnects": state.reconnects, "last_reason": state.last_reason, "closed_market": state.closed_market,
-            "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)), "wanted": len(link.subscriptions.pairs),
+            "attempt": state.attempt, "reconnects": state.reconnects, "last_reason": state.last_reason,
+            "closed_market": state.closed_market, "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)), "wanted": len(link.subscriptions.pairs),
             "refused": link.subscriptions.silent_symbols(),
         }  # fmt: skip
 
     async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
         """Close the sockets, then publish all that is pending; counts are the last that is published."""
-        for link in self._links:
+        for link, task in zip(self._links, tasks[_LINKS:], strict=True):
             link.stop()
-        deadline = self._clock.mono_ns() + int(_CLOSE_S * NS)
-        while any(link.state.connected for link in self._links) and self._clock.mono_ns() < deadline:
-            await asyncio.sleep(0.01)
+            if not link.state.connected:
+                task.cancel()  # in a backoff or a handshake
+        await asyncio.wait(tasks[_LINKS:], timeout=_CLOSE_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

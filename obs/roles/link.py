@@ -200,7 +200,8 @@ class Link:
                 tending.cancel()
                 await asyncio.gather(tending, return_exceptions=True)
             tell = self._log.info if self.state.last_reason in ("stopped", "market_closed") else self._log.warning
-            tell("disconnected", link=self.name, reason=self.state.last_reason, code=closed.code, text=closed.detail, messages=self._messages)
+            facts = {"reason": self.state.last_reason, "code": closed.code, "text": closed.detail, "messages": self._messages}
+            tell("disconnected", link=self.name, **facts)
             return (self._clock.mono_ns() - self._opened_mono) / NS
         finally:
             self._connection = None
@@ -264,7 +265,8 @@ class Link:
             self.subscriptions.confirmed(pair)
         elif control.kind in ("refused", "limit"):
             self.subscriptions.refused(pair, control.code, control.retry)
-            self._recorder.event("slot", {"what": control.kind, "channel": control.channel, "code": control.code, "text": control.text}, control.symbol)
+            payload = {"what": control.kind, "channel": control.channel, "code": control.code, "text": control.text}
+            self._recorder.event("slot", payload, control.symbol)
         elif control.kind == "in_use":
             waits = self._provider.limits.in_use_backoff_s
             self._wait_s = waits[min(self.state.attempt, len(waits) - 1)] * (1 + 0.25 * self._rng.random())

@@ -64,7 +64,8 @@ class _Load:
         self._series = Series(self._root, "scalp", self._name, spec.provider.market)
         self._events = self._root / "system" / "events" / self._name
         self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._rejected = TextLog(self._root, rejected_folder(self._root, self._name), day_name(self._tz, "_rejected.jsonl"), progress.waiting)
+        rejected = rejected_folder(self._root, self._name)
+        self._rejected = TextLog(self._root, rejected, day_name(self._tz, "_rejected.jsonl"), progress.waiting)
         self._loads: dict[str, SessionLoad] = {}
         self._finished: set[str] = set()
         # An embedded server may come back at another place: it is asked before each connect.

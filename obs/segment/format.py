@@ -23,6 +23,8 @@ Lines
 Damage
     A frame counts as read only if its header is one that we write, its blocks lie inside the file, it decodes to its content
     size, its checksum matches and it ends with a newline. Otherwise the bytes up to the next whole frame are one Damage.
+    (About one flipped bit in 200 only spells the same content in another way. The lines are then right, and the hash in the
+    manifest tells.)
     Bytes behind the last whole frame of an open file are torn, which is expected, not damage.
 """
 

@@ -25,6 +25,8 @@ _POSITIVE: Final = ("rate", "slots", "width", "book_width", "pingpong_s", "pong_
 def build_exchange(options: SimOptions) -> Exchange:
     """Return the exchange that the options describe, not yet running. Raises ConfigError with every problem."""
     problems = [f"{name} = {getattr(options, name)!r}: allowed is a positive number" for name in _POSITIVE if getattr(options, name) <= 0]
+    if not 0 <= options.port <= 65535:
+        problems.append(f"port = {options.port!r}: allowed is 0 (any free one) to 65535")
     if options.source == "recordings" and options.recordings is None:
         problems.append("recordings is missing: --source recordings needs the folder")
     if problems:

@@ -45,7 +45,7 @@ def fragments(payload: bytes, opcode: int, parts: int) -> bytes:
     A control frame between fragments is what RFC 6455 section 5.4 allows and clients forget.
     """
     parts = max(1, min(parts, len(payload)))
-    size = -(-len(payload) // parts)
+    size = max(1, -(-len(payload) // parts))
     pieces = [payload[at : at + size] for at in range(0, len(payload), size)] or [b""]
     out = []
     for place, piece in enumerate(pieces):

@@ -56,10 +56,11 @@ def main() -> int:
 
     import setproctitle
 
-    from obs.log import Log
+    from obs.log import Log, capture_standard
 
     setproctitle.setproctitle(spec.title)
     log = Log(spec.role, spec.owner)
+    capture_standard(log)
     try:
         if spec.role not in ROLES:
             raise ObsError("no such role", role=spec.role)

@@ -18,6 +18,7 @@ from obs.config.options import DEFAULT_DATA_DIR, DEFAULT_DEMO_DATA_DIR
 from obs.errors import EXIT_CONFIG, EXIT_FOUND, EXIT_GOOD, ConfigError, ObsError
 from obs.log import Log
 from obs.supervisor import simulators
+from obs.supervisor.calendar import CalendarRenewal
 from obs.supervisor.database import Database
 from obs.supervisor.locks import Ownership
 from obs.supervisor.notify import Notifier, watchdog_s
@@ -166,9 +167,11 @@ class _Run:
     def _turn_until_asked(self, tree: Tree) -> None:
         started, first_record = SYSTEM.mono_ns(), 0
         every_s = watchdog_s() / 2
+        calendar = CalendarRenewal(self._config, self._plan.providers, self._log)
         told_ns, ready = 0, False
         while not self._signals:
             tree.turn()
+            calendar.turn()
             now = SYSTEM.mono_ns()
             if self._database is not None and self._plan.services:
                 self._database.watch()
@@ -178,7 +181,7 @@ class _Run:
                 ready = True
                 self._notify.send("READY=1")
                 self._log.info("ready", children=len(tree.children()), seconds=round((now - started) / NS, 2))
-            if now - told_ns > NS * max(every_s, 1.0) / 1:
+            if now - told_ns > NS * max(every_s, 1.0):
                 told_ns = now
                 self._notify.send(f"WATCHDOG=1\nSTATUS={_status(tree)}")
             if self._seconds is not None:
@@ -187,6 +190,7 @@ class _Run:
                 if first_record and now - first_record > self._seconds * NS:
                     break
             time.sleep(TURN_S)
+        calendar.stop()
 
     def _stop(self, tree: Tree) -> bool:
         self._notify.send("STOPPING=1")

@@ -60,8 +60,8 @@ class Owner:
 
         def start() -> subprocess.Popen[bytes]:
             session, board = memory.spec(), memory.board.block.path
-            spec = ProcessSpec(role, self.provider.name, self._config, memory.counters_path, os.getpid(), self.provider, session, board, self._dsn)
-            return spawn(spec)
+            owner, config = self.provider.name, self._config
+            return spawn(ProcessSpec(role, owner, config, memory.counters_path, os.getpid(), self.provider, session, board, self._dsn))
 
         return start
 

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from obs.errors import ConfigError
-from obs.wire.mask import masked_url
+from obs.wire.mask import HIDDEN, masked_url
 
 USER_AGENT: Final = "obs"
 
@@ -40,9 +40,9 @@ class ConnectOptions:
         shown = masked_url(self.url)
         problems = []
         parts = urlsplit(self.url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or shown == HIDDEN:
             problems.append(f"url={shown!r}: expected ws://host[:port]/path or wss://…")
-        if parts.username or parts.password:
+        elif parts.username or parts.password:
             problems.append(f"url={shown!r}: user and password in a WebSocket URL are not sent; use a header")
         for name, value in {"User-Agent": self.user_agent, **self.headers}.items():
             if name.lower() == "origin":

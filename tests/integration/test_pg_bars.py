@@ -95,7 +95,9 @@ def fill(dsn: str, from_ns: int, to_ns: int) -> int:
 
 def bars(dsn: str) -> list[dict[str, Any]]:
     with psycopg.connect(dsn, row_factory=dict_row) as conn:
-        return conn.execute("SELECT *, (extract(epoch FROM minute) * 1e9)::int8 AS minute_ns FROM scalp_1m_bars ORDER BY symbol, minute").fetchall()
+        return conn.execute(
+            "SELECT *, (extract(epoch FROM minute) * 1e9)::int8 AS minute_ns FROM scalp_1m_bars ORDER BY symbol, minute"
+        ).fetchall()
 
 
 def test_bars_of_records_are_bars_of_trades(pg_dsn: str) -> None:

@@ -81,11 +81,11 @@ def test_life(tmp_path: Path) -> None:
                 ("TimeZone", "UTC"), ("lc_messages", "C"), ("max_connections", "50"), ("log_statement", "none"),
             ):  # fmt: skip
                 assert conn.execute("SELECT current_setting(%s)", [name]).fetchone() == (value,), name
-        with server(folder) as second:
-            assert second.start() == dsn and second.pid() == pid
-            assert first.stop() is False and second.is_alive()
-            assert first.start() == dsn
-            assert second.stop() is False
+        second = EmbeddedPostgres(folder)
+        assert second.start() == dsn and second.pid() == pid
+        assert first.stop() is False and second.is_alive()
+        assert first.start() == dsn
+        assert second.stop() is False
         assert first.stop() is True
         assert not first.is_alive() and first.stop() is True
         assert first.start() == dsn
@@ -169,7 +169,9 @@ def test_a_socket_that_was_cleaned_away(tmp_path: Path) -> None:
         assert answer(made.start())
 
 
-START_CHILD = "import sys; from pathlib import Path; from obs.pg.embedded import EmbeddedPostgres; print(EmbeddedPostgres(Path(sys.argv[1])).start())"
+START_CHILD = (
+    "import sys; from pathlib import Path; from obs.pg.embedded import EmbeddedPostgres; print(EmbeddedPostgres(Path(sys.argv[1])).start())"
+)
 
 
 def child(folder: Path, **options: object) -> subprocess.Popen[bytes]:

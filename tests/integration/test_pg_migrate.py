@@ -72,7 +72,9 @@ def test_partitions_made_at_once_and_again(pg_dsn: str) -> None:
     assert sum(made) == 3
     with connect(pg_dsn, "test") as conn:
         make_around(conn, 1_769_041_865 * 10**9)
-        names = [row[0] for row in conn.execute("SELECT relid::regclass::text FROM pg_partition_tree('scalp_ticks') WHERE isleaf ORDER BY 1")]
+        names = [
+            row[0] for row in conn.execute("SELECT relid::regclass::text FROM pg_partition_tree('scalp_ticks') WHERE isleaf ORDER BY 1")
+        ]
     assert names == [f"scalp_ticks_202601{day}" for day in (20, 21, 22, 23)]
 
 

@@ -36,7 +36,9 @@ def load(dsn: str, count: int) -> None:
 def gap(event_seq: int | None, **more: Any) -> dict[str, Any]:
     start_ns = START_NS + (event_seq or 0) * 1000
     facts = {"scope": "scalp", "reason": "ws_disconnect", "session_id": SESSION, "provider": "kis"} | more
-    line = gap_line(gap_payload(start_ns=start_ns, end_ns=start_ns + 301 * 10**9, **facts), None if event_seq is None else "event", event_seq)
+    line = gap_line(
+        gap_payload(start_ns=start_ns, end_ns=start_ns + 301 * 10**9, **facts), None if event_seq is None else "event", event_seq
+    )
     found: dict[str, Any] = orjson.loads(line)
     return found
 
@@ -56,7 +58,9 @@ def test_counts_by_minute(pg_dsn: str) -> None:
     assert sum(count.quotes for count in counts) == inside["quotes"].sum()
 
 
-@pytest.mark.parametrize(("first", "last", "chunk"), [(0, 9999, 1000), (10, 10, 1000), (10, 509, 250), (5000, 2**40, 7), (20_000, 20_001, 5)])
+@pytest.mark.parametrize(
+    ("first", "last", "chunk"), [(0, 9999, 1000), (10, 10, 1000), (10, 509, 250), (5000, 2**40, 7), (20_000, 20_001, 5)]
+)
 def test_streamed_rows(pg_dsn: str, first: int, last: int, chunk: int) -> None:
     load(pg_dsn, 5010)
     with connect(pg_dsn, "test") as conn:
@@ -103,8 +107,20 @@ ODD_LINES: list[dict[str, Any]] = [
     {},
     {"provider": "kis"},
     {"provider": "kis", "session_id": "a\0b", "lost": 2**80, "gap_seconds": "long", "symbol": 5, "sink": ["x"], "first_seq": 1.5},
-    {"provider": "kis", "gap_start_ts": "yesterday", "gap_start_ns": -(2**63), "inside": "a\\u0000b\0", "odd": {"n": 10**400, "\0": "\ud800"}},
-    {"provider": "kis", "acc_volume_before": 1.7976931348623157e308, "acc_volume_after": float("nan"), "event_ring": "x", "gap_end_ns": 2**63 - 1},
+    {
+        "provider": "kis",
+        "gap_start_ts": "yesterday",
+        "gap_start_ns": -(2**63),
+        "inside": "a\\u0000b\0",
+        "odd": {"n": 10**400, "\0": "\ud800"},
+    },
+    {
+        "provider": "kis",
+        "acc_volume_before": 1.7976931348623157e308,
+        "acc_volume_after": float("nan"),
+        "event_ring": "x",
+        "gap_end_ns": 2**63 - 1,
+    },
 ]
 
 

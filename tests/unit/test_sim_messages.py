@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_kis_trades_are_grouped_and_their_sums_hold() -> None:
     [(_, messages)] = exchange.encode(stream, 20, NOW_NS)
     assert [message.count for message in messages] == [9, 9, 2]
     rows = [record for message in messages for record in records(message)]
-    for k, (before, after) in enumerate(zip(rows, rows[1:], strict=False), 2):
+    for k, (before, after) in enumerate(pairwise(rows), 2):
         want = trade("krx", "005930", k)
         assert int(after[13]) - int(before[13]) == int(after[12])
         assert int(after[14]) - int(before[14]) == int(after[12]) * int(after[2])
@@ -154,7 +155,14 @@ def test_upbit_ticker_tells_the_trades_of_its_symbol() -> None:
 
 @pytest.mark.parametrize(
     ("units", "spelled"),
-    [(11653900000000000, "1.16539E8"), (12700000000, "127.0"), (79276, "7.9276E-4"), (50000, "5.0E-4"), (0, "0.0"), (162416300, "1.624163")],
+    [
+        (11653900000000000, "1.16539E8"),
+        (12700000000, "127.0"),
+        (79276, "7.9276E-4"),
+        (50000, "5.0E-4"),
+        (0, "0.0"),
+        (162416300, "1.624163"),
+    ],
 )
 def test_java_doubles(units: int, spelled: str) -> None:
     assert java(units) == spelled

@@ -81,6 +81,7 @@ def test_arrivals_are_the_rate_in_the_mean_and_come_in_bursts() -> None:
     after_the_rush = counts[600:]
     assert 0.8 * 50 < after_the_rush.mean() < 1.2 * 50
     assert after_the_rush.var() / after_the_rush.mean() > 5  # a Poisson process has 1
-    assert counts[:50].mean() > 1.3 * after_the_rush.mean()
+    rush = np.mean([counts_per_100ms(seed, 4).mean() for seed in range(12)])
+    assert rush > 1.4 * 50
     assert (counts == counts_per_100ms(1, 400)).all()
     assert not (counts == counts_per_100ms(2, 400)).all()

@@ -6,7 +6,8 @@ what follows them is left alone. A record is refused when a field of fixed form 
 its place: one stands behind the last number that is read, so a record with a field too many or too few shows itself.
 
 When the grid fails (wrong count, a field lost in one record), records are looked for by the registered symbols that they
-start with, and each is judged for itself; what belongs to none of them is a fault. No symbol found: DecodeError.
+start with; if two of them agree on a width, one of another width is a fault, and so is what belongs to no symbol.
+No symbol found: DecodeError.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ def _located(fields: list[bytes], layout: _Layout, rows: dict[bytes, int], bad: 
     width = max(widths, key=widths.count, default=layout.minimum)
     spans = []
     for start, stop in stretches:
-        if stop - start < layout.minimum:
+        if stop - start < layout.minimum or (widths.count(width) > 1 and width != stop - start < layout.beyond):
             bad.append((start, stop, "width"))
         elif stop - start < layout.beyond:
             spans.append((start, stop))
@@ -248,8 +249,9 @@ def _write_book(f: list[bytes], row: int, ignore: int, recv_ns: int, buffer: mem
         raise ValueError("sign")
     event_ns, day = nearest_instant(f[p.B_TIME], recv_ns // 1_000_000_000)
     ask, bid = _prices[f[p.B_ASK]], _prices[f[p.B_BID]]
-    acc = f[p.B_ACC_VOLUME]
-    base = -number(f[p.B_EXPECTED_CHANGE]) if f[p.B_EXPECTED] == b"0" else NAN
+    # A percentage always has its point: without one in front of it, the volume is not in its place.
+    acc = f[p.B_ACC_VOLUME] if b"." in f[p.B_EXPECTED_RATE] else b""
+    base = -number(f[p.B_EXPECTED_CHANGE]) if _sizes[f[p.B_EXPECTED]] == 0 else NAN
     _pack(
         buffer, offset, recv_ns, event_ns, f[0], row, INPUT_QUOTE, ignore, 0, book_phase(f[p.B_HOUR]), 0, NAN, NAN,
         bid, ask, _sizes[f[p.B_BID_SIZE]] if bid > 0 else NAN, _sizes[f[p.B_ASK_SIZE]] if ask > 0 else NAN,

@@ -131,9 +131,10 @@ def trade_phase(phase: bytes, halt: bytes, hour: bytes, market: bytes) -> tuple[
     """Return (index into PHASES, index into IGNORED) of a domestic trade record. Raises ValueError("phase").
 
     A code of the right form that is not known yet is phase "": a new code must not cost the record. A text of another form
-    is no code: the fields have moved. `market`: empty where the record does not have the field.
+    is no code: the fields have moved. `market`: empty where the record does not have the field, of which nothing is required,
+    because another venue or year may put another one there.
     """
-    if len(phase) not in (0, 2) or halt not in (b"Y", b"N", b"") or len(hour) != 1 or len(market) > 1:
+    if len(phase) not in (0, 2) or halt not in (b"Y", b"N", b"") or len(hour) != 1:
         raise ValueError("phase")
     ignore = 0
     if hour != b"0":

@@ -108,6 +108,7 @@ B_BID_SIZE: Final = 33
 B_EXPECTED: Final = 47  # ANTC_CNPR, 0 outside auctions
 B_EXPECTED_CHANGE: Final = 50  # expected price - previous close; so minus the previous close while 47 is 0 (observed)
 B_EXPECTED_SIGN: Final = 51
+B_EXPECTED_RATE: Final = 52  # %, with two decimals (observed)
 B_ACC_VOLUME: Final = 53
 
 # HDFSCNT0. Source: portal, with RSYM in front as on the wire (observed; the provider's sample list omits it).
