@@ -37,7 +37,7 @@ DATABASE: Final = "obs"
 START_S: Final = 60.0  # crash recovery of a large WAL takes tens of seconds
 FAST_STOP_S: Final = 20.0
 IMMEDIATE_STOP_S: Final = 5.0
-ORPHANS_S: Final = 5.0
+ORPHANS_S: Final = 3.0
 LOG_FILE_MB: Final = 8
 LOG_KEEP_BYTES: Final = 64 << 20
 TRIM_EVERY_S: Final = 60.0
@@ -137,6 +137,10 @@ class EmbeddedPostgres:
             finally:
                 os.close(users)
         return True
+
+    def close(self) -> None:
+        """Use the server no more, and leave it running: whoever calls `stop` last ends it."""
+        self._release_users()
 
     def pid(self) -> int | None:
         """Return the process id of the running server, whoever started it; None if there is none."""
@@ -277,7 +281,8 @@ class EmbeddedPostgres:
 
 
 def _write_settings(cluster: Cluster, sockets: Path) -> None:
-    text = f"{_SETTINGS}unix_socket_directories = '{sockets}'\nlog_directory = '{_quoted(cluster.home / 'log')}'\n"
+    text = f"{_SETTINGS}cluster_name = '{postmaster.tag(cluster.path)}'\n"
+    text += f"unix_socket_directories = '{sockets}'\nlog_directory = '{_quoted(cluster.home / 'log')}'\n"
     if int((cluster.path / "PG_VERSION").read_text()) >= 18:
         text += "io_method = sync\n"
     fresh = cluster.path / "postgresql.conf.new"

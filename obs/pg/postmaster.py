@@ -1,11 +1,14 @@
 """Who serves a data directory: postmaster.pid, and the processes of the kernel that it may or may not speak of.
 
 A pid in a file proves nothing: after a SIGKILL or a power loss the number may belong to anybody. A process counts as the
-server of a data directory only if it works inside that directory (a postmaster changes into it) and is named postgres.
+server of a data directory only if it is named postgres and works inside that directory (a postmaster changes into it).
+Where the kernel does not say where it works (root without CAP_SYS_PTRACE, as in most containers, and a server of another
+user), its command line must name the directory, as a postmaster's does, or carry its tag, as all others do.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import time
@@ -44,9 +47,21 @@ def serves(pid: int, cluster: Path) -> bool:
         with open(f"{proc}/stat", "rb") as file:
             stat = file.read()
         name, state = stat[stat.index(b"(") + 1 : stat.rindex(b")")], stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3]
-        return name == b"postgres" and state not in b"ZX" and os.path.samefile(f"{proc}/cwd", cluster)
+        if name != b"postgres" or state in b"ZX":
+            return False
+        try:
+            return os.path.samefile(f"{proc}/cwd", cluster)
+        except PermissionError:
+            with open(f"{proc}/cmdline", "rb") as file:
+                command = file.read()
+            return os.fsencode(cluster) in command.split(b"\0") or tag(cluster).encode() in command
     except (OSError, ValueError):
         return False
+
+
+def tag(cluster: Path) -> str:
+    """Return the cluster_name of a data directory, which its processes show in their titles."""
+    return f"obs-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:12]}"
 
 
 def processes(cluster: Path) -> list[int]:

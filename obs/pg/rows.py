@@ -89,10 +89,7 @@ _SPACIOUS: Final = Context(prec=400)
 # A row's shape as one integer: bit widths of its parts, lowest first.
 _CODE_BITS: Final = {field: len(table).bit_length() for field, table in CODES.items()}
 _SHAPE_BITS: Final = (
-    {field: 2 for field in NUMERICS}
-    | {field: 1 for field in NULLS}
-    | _CODE_BITS
-    | {"symbol": SYMBOL_BYTES.bit_length(), "flags": len(FLAGS)}
+    dict.fromkeys(NUMERICS, 2) | dict.fromkeys(NULLS, 1) | _CODE_BITS | {"symbol": SYMBOL_BYTES.bit_length(), "flags": len(FLAGS)}
 )
 assert sum(_SHAPE_BITS.values()) <= 63, _SHAPE_BITS
 

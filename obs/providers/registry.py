@@ -21,6 +21,5 @@ def make_provider(type_name: str, options: ProviderOptions) -> Provider:
     try:
         factory = PROVIDERS[type_name]
     except KeyError:
-        allowed = ", ".join(PROVIDERS)
-        raise ConfigError("unknown provider type", type=type_name, provider=options.name, allowed=allowed) from None
+        raise ConfigError(f"providers.{options.name}.type = {type_name!r}: one of {', '.join(PROVIDERS)}") from None
     return factory(options)

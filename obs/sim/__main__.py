@@ -69,6 +69,9 @@ def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
     kis.add_argument("--token-spacing-s", type=float, default=plain.token_spacing_s, help="between two tokens (default %(default)s)")
     kis.add_argument("--approval-spacing-s", type=float, default=plain.approval_spacing_s, help="between two keys (default %(default)s)")
     kis.add_argument("--rest-rate", type=float, default=plain.rest_rate, help="data calls per second (default %(default)s)")
+    kis.add_argument(
+        "--connects-per-min", type=int, default=plain.connects_per_min, help="handshakes that are a loop (default %(default)s)"
+    )
     upbit = parser.add_argument_group("upbit")
     upbit.add_argument("--idle-s", type=float, default=plain.idle_s, help="until an idle connection ends (default %(default)s)")
     upbit.add_argument("--connects-per-s", type=int, default=plain.connects_per_s, help="handshakes per second (default %(default)s)")
@@ -101,6 +104,7 @@ async def serve(options: SimOptions) -> None:
     path = {"kis": "/tryitout", "upbit": "/websocket/v1"}[options.venue]
     address = f"{options.host}:{port}"
     exchange.start(loop)
+    exchange.log.do("start", venue=options.venue, source=options.source, rate=options.rate, seed=options.seed, port=port, pid=os.getpid())
     ready = {"ready": True, "port": port, "ws": f"ws://{address}{path}", "rest": f"http://{address}", "pid": os.getpid()}
     print(json.dumps(ready), flush=True)
     await stopping.wait()

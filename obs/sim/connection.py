@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import time
 from asyncio import AbstractEventLoop, Transport
 from typing import Any, Final
 
 from obs.sim.frames import close_frame, frame
 from obs.sim.market import Message
+from obs.sim.now import mono_s
 
 _LINGER_0: Final = struct.pack("ii", 1, 0)
 
@@ -33,7 +33,7 @@ class Connection:
         self.held: list[tuple[float, int, Message]] = []  # heap by due time
         self.slow_until_s = 0.0
         self.half_open_until_s = 0.0
-        self.opened_s = self.last_io_s = time.monotonic()
+        self.opened_s = self.last_io_s = mono_s()
         self.closing = ""  # how we end it; "" while it lives
         self.said_close = False  # the client sent a close frame: a clean end
         self.state: Any = None
@@ -41,12 +41,12 @@ class Connection:
     @property
     def alive(self) -> bool:
         """False once it is ending, and while it is half open (nothing can be sent then)."""
-        return not self.closing and not self.transport.is_closing() and self.half_open_until_s <= time.monotonic()
+        return not self.closing and not self.transport.is_closing() and self.half_open_until_s <= mono_s()
 
     def write(self, data: bytes) -> None:
         """Hand framed bytes to the transport; nothing once the connection is ending."""
         if self.alive:
-            self.last_io_s = time.monotonic()
+            self.last_io_s = mono_s()
             self.transport.write(data)
 
     def say(self, payload: bytes, opcode: int) -> None:

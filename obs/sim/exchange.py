@@ -10,7 +10,6 @@ comes back sees an accumulated volume that tells exactly what it missed. Only wh
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from collections import deque
@@ -24,6 +23,7 @@ from obs.sim.faults import Faults
 from obs.sim.frames import PONG, head
 from obs.sim.log import SimLog
 from obs.sim.market import STEP_S, TICKER, TRADE, Message, Source, Stream, Symbol
+from obs.sim.now import mono_s, wall_ns
 from obs.sim.options import SimOptions
 from obs.sim.script import Action
 
@@ -115,7 +115,7 @@ class Exchange(ABC):
         known = self.symbols.get((group, code))
         if known is None:
             known = self.symbols[group, code] = Symbol(group, code, name)
-            now_ns = time.time_ns()
+            now_ns = wall_ns()
             day, hms, known.day_ms = self.set_clock(now_ns)
             self.source.begin(known, now_ns)
             known.trade_ns = now_ns
@@ -131,7 +131,7 @@ class Exchange(ABC):
                 symbol.has_trades = True
             self.source.add(stream)
         stream.subs[conn] = way
-        self._last_subscription_s = time.monotonic()
+        self._last_subscription_s = mono_s()
         self._first_subscription_s = self._first_subscription_s or self._last_subscription_s
         poison = self.faults.find("poison", conn.no, symbol.code)
         if poison:
@@ -162,7 +162,7 @@ class Exchange(ABC):
     def start(self, loop: AbstractEventLoop) -> None:
         """Begin to run; script times count from here."""
         self._loop = loop
-        self._started_s = time.monotonic()
+        self._started_s = mono_s()
         self._timer = loop.call_later(STEP_S, self._tick)
 
     def stop(self) -> None:
@@ -175,7 +175,7 @@ class Exchange(ABC):
 
     def _tick(self) -> None:
         assert self._loop is not None
-        now_s = time.monotonic()
+        now_s = mono_s()
         self._timer = self._loop.call_at(self._loop.time() + STEP_S - (now_s - self._started_s) % STEP_S, self._tick)
         due = int((now_s - self._started_s) / STEP_S)
         steps = min(due - self._steps, _MAX_CATCH_UP_STEPS)
@@ -193,7 +193,7 @@ class Exchange(ABC):
 
     def _move(self, steps: int) -> None:
         """Let the market move and queue the messages."""
-        now_ns = time.time_ns()
+        now_ns = wall_ns()
         faulty = not self.faults.quiet
         if faulty:
             now_ns += self.faults.skew_ns()
@@ -246,7 +246,7 @@ class Exchange(ABC):
         """Count the inputs of a message and append its log lines."""
         self.inputs_total += count
         if self.log.on:
-            start = f'{{"t_ns":{time.time_ns()},"conn":{conn.no},"n":'
+            start = f'{{"t_ns":{wall_ns()},"conn":{conn.no},"n":'
             for place, tail in enumerate(tails, conn.n + 1):
                 lines.append(f"{start}{place},{tail}}}")
         conn.n += count
@@ -255,7 +255,7 @@ class Exchange(ABC):
         """Queue messages that do not come from the market's pace (snapshots) and send them."""
         if conn.alive:
             conn.pending.extend(messages)
-            self.flush(time.monotonic())
+            self.flush(mono_s())
 
     # Recordings
 
@@ -313,10 +313,10 @@ class Exchange(ABC):
                     conn.reset_in_frame(self._any_payload(conn), self.opcode)
             case "half_open":
                 for conn in met:
-                    conn.half_open_until_s = time.monotonic() + action.number("s", float("inf"))
+                    conn.half_open_until_s = mono_s() + action.number("s", float("inf"))
             case _:
                 if not self.act(action):
-                    self.faults.open(action, time.monotonic())
+                    self.faults.open(action, mono_s())
         return len(met)
 
     def _meant(self, action: Action, conn: Connection) -> bool:

@@ -1,8 +1,8 @@
 """The simulated KIS WebSocket: registrations, acknowledgements, PINGPONG, one connection per appkey, data messages.
 
 Source: KIS Open API sheet, sections 2.2, 3 and 4 (portal tables, notices to 2026-09 and captures). Assumed, because nothing
-public tells it: the answer to a text that is not JSON (OPSP8993), and how long an appkey stays taken after a connection broke
-(`zombie_s`).
+public tells it: the answer to a text that is not JSON (OPSP8993), how long an appkey stays taken after a connection broke
+(`zombie_s`), and what a loop of connects meets (HTTP 403 until fewer than `connects_per_min` lie in the last minute).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import string
-import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from obs.sim.kis_encode import MAX_RECORDS, KstClock, book_record, trade_record,
 from obs.sim.kis_rest import KisAccounts, KisRest
 from obs.sim.log import SimLog
 from obs.sim.market import BOOK, TRADE, Message, Source, Stream
+from obs.sim.now import mono_s, wall_ns
 from obs.sim.options import SimOptions
 from obs.sim.script import Action
 
@@ -34,6 +35,7 @@ CHANNELS: Final[dict[str, tuple[str, str | None]]] = {
     "H0STMKO0": ("krx", None), "H0STCNI0": ("krx", None), "H0STCNI9": ("krx", None), "H0GSCNI0": ("us", None), "H0GSCNI9": ("us", None),
 }  # fmt: skip
 _ENCRYPTED: Final = ("H0STCNI0", "H0STCNI9", "H0GSCNI0", "H0GSCNI9")
+_MINUTE_S: Final = 60.0
 _MERGED_BOOK_FIELDS: Final = 3  # H0UNASP0 and H0NXASP0: the NXT midpoint's price, quantity and side
 
 
@@ -69,6 +71,7 @@ class KisExchange(Exchange):
         self._rest = KisRest(self)
         self._holders: dict[str, _Holder] = {}
         self._random = random.Random(options.seed)
+        self._connects: dict[str, deque[float]] = {}  # handshakes of the last minute, by address
 
     def set_clock(self, now_ns: int) -> tuple[str, str, int]:
         self.clock.set(now_ns)
@@ -77,7 +80,16 @@ class KisExchange(Exchange):
     # Handshake, life and end
 
     def refuse_upgrade(self, request: web.BaseRequest) -> web.Response | None:
-        return None  # every path is served: /tryitout, /tryitout/<tr_id> and the root have all been seen to work
+        # Every path is served: /tryitout, /tryitout/<tr_id> and the root have all been seen to work.
+        now, ip = mono_s(), request.remote or ""
+        times = self._connects.setdefault(ip, deque())
+        while times and now - times[0] >= _MINUTE_S:
+            times.popleft()
+        times.append(now)
+        if len(times) <= self.options.connects_per_min:
+            return None
+        self.log.do("blocked", ip=ip)
+        return web.Response(status=403)
 
     def upgrade_headers(self) -> dict[str, str]:
         return {}
@@ -86,7 +98,7 @@ class KisExchange(Exchange):
         return await self._rest.answer(request)
 
     def opened(self, conn: Connection) -> None:
-        conn.state = _State(next_ping_s=time.monotonic() + self.options.pingpong_s)
+        conn.state = _State(next_ping_s=mono_s() + self.options.pingpong_s)
 
     def ended(self, conn: Connection) -> None:
         state: _State = conn.state
@@ -96,7 +108,7 @@ class KisExchange(Exchange):
         if conn.said_close or not self.options.zombie_s:
             del self._holders[state.appkey]
         else:
-            holder.until_s = time.monotonic() + self.options.zombie_s
+            holder.until_s = mono_s() + self.options.zombie_s
 
     def housekeeping(self, conn: Connection, now_s: float) -> None:
         state: _State = conn.state
@@ -107,7 +119,7 @@ class KisExchange(Exchange):
         if now_s >= state.next_ping_s:
             state.next_ping_s = now_s + self.options.pingpong_s
             if not self.faults.find("mute", conn.no):
-                self.set_clock(time.time_ns())
+                self.set_clock(wall_ns())
                 state.unanswered_s = state.unanswered_s or now_s
                 conn.say(_compact({"header": {"tr_id": "PINGPONG", "datetime": self.clock.day + self.clock.hms}}), TEXT)
 
@@ -156,7 +168,7 @@ class KisExchange(Exchange):
             self._reply(conn, tr_id, tr_key, "1", "OPSP0011", "invalid approval : NOT FOUND")
             return False
         holder = self._holders.get(appkey)
-        taken = holder is not None and holder.conn is not conn and (holder.until_s is None or holder.until_s > time.monotonic())
+        taken = holder is not None and holder.conn is not conn and (holder.until_s is None or holder.until_s > mono_s())
         if taken or self.faults.find("take_appkey", conn.no):
             self._reply(conn, "(null)", "", "9", "OPSP8996", "ALREADY IN USE appkey")
             self.log.do("already in use", conn=conn.no)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from obs.sim.market import Symbol
+from obs.sim.now import mono_s, wall_ns
 from obs.sim.options import SimOptions
 from obs.sim.symbols import KRX
 
@@ -52,7 +53,7 @@ class KisAccounts:
 
     def too_early(self, what: str, appkey: str, spacing_s: float) -> bool:
         """Return True if the last issue is too recent; else this one counts."""
-        now = time.monotonic()
+        now = mono_s()
         last = self._last_issue.get((what, appkey))
         if last is not None and now - last < spacing_s:
             return True
@@ -66,16 +67,16 @@ class KisAccounts:
 
     def approve(self, appkey: str) -> str:
         key = self._text("approval", appkey, 36)
-        self.approvals[key] = (appkey, time.monotonic() + _APPROVAL_S)
+        self.approvals[key] = (appkey, mono_s() + _APPROVAL_S)
         return key
 
     def appkey_of(self, approval_key: str) -> str | None:
         appkey, expires_s = self.approvals.get(approval_key, ("", 0.0))
-        return appkey if expires_s > time.monotonic() else None
+        return appkey if expires_s > mono_s() else None
 
     def token(self, appkey: str) -> _Token:
         """Return the token of the last six hours, or a new one."""
-        now = time.monotonic()
+        now = mono_s()
         for known in self.tokens.values():
             if known.appkey == appkey and now - known.issued_s < _SAME_TOKEN_S and known.expires_s > now:
                 return known
@@ -132,8 +133,8 @@ class KisRest:
         if approval:
             return _json({"approval_key": accounts.approve(appkey)})
         token = accounts.token(appkey)
-        left_s = int(token.expires_s - time.monotonic())
-        expires = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + left_s + 9 * 3600))
+        left_s = int(token.expires_s - mono_s())
+        expires = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(wall_ns() / 1e9 + left_s + 9 * 3600))
         return _json({"access_token": token.text, "access_token_token_expired": expires, "token_type": "Bearer", "expires_in": left_s})
 
     def _refused(self, request: web.BaseRequest, tr_id: str, limited: bool) -> web.Response | None:
@@ -141,13 +142,13 @@ class KisRest:
         token = self._exchange.accounts.tokens.get(request.headers.get("authorization", "").removeprefix("Bearer "))
         if token is None:
             return _error("EGW00121", "유효하지 않은 token 입니다.")
-        if token.expires_s <= time.monotonic():
+        if token.expires_s <= mono_s():
             return _error("EGW00123", "기간이 만료된 token 입니다.")
         if request.headers.get("appkey") != token.appkey or not request.headers.get("appsecret"):
             return _error("EGW00103", "유효하지 않은 AppKey입니다.")
         if request.headers.get("tr_id") != tr_id:
             return _error("EGW00207", "헤더값의 tr_id가 올바르지 않습니다.")
-        now = time.monotonic()
+        now = mono_s()
         calls = self._calls[token.appkey] = [at for at in self._calls.get(token.appkey, []) if now - at < 1.0]
         if limited or len(calls) >= self._options.rest_rate:
             return _error("EGW00201", "초당 거래건수를 초과하였습니다.")

@@ -3,7 +3,7 @@
     {"t_ns":…,"conn":1,"n":17,"symbol":"005930","kind":"trade","price":71900,"size":3,"acc_volume":812,"k":230,…}
     {"t_ns":…,"conn":1,"do":"drop",…}
 
-`conn` counts connections from 1; `n` counts the inputs of that connection from 1 without a hole; `kind` is trade, quote,
+`conn` counts connections from 1 after each `do` line `start` (the file is appended to); `n` counts the inputs of that connection from 1 without a hole; `kind` is trade, quote,
 ticker, snapshot (what a subscription shows first, not news; `of` names its type), or malformed (an input or a whole
 message that must not be readable; `variant` says how). Upbit lines carry `venue_seq`; numbered ones `k`. Sizes of a
 `quote` are null, its sides follow as bid, ask, bid_size, ask_size. An input sent a second time says `"repeat":true`, one
@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
+
+from obs.sim.now import wall_ns
 
 
 class SimLog:
@@ -46,7 +47,7 @@ class SimLog:
     def do(self, action: str, *, conn: int | None = None, **facts: object) -> None:
         """Write one line about something done that is not an input."""
         if self._fd >= 0:
-            self.write([json.dumps({"t_ns": time.time_ns(), "conn": conn, "do": action, **facts}, separators=(",", ":"))])
+            self.write([json.dumps({"t_ns": wall_ns(), "conn": conn, "do": action, **facts}, separators=(",", ":"))])
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -35,6 +35,7 @@ class SimOptions:
     token_spacing_s: float = 60.0  # Source: kis.md 2.1
     approval_spacing_s: float = 1.0  # Source: kis.md 2.2
     rest_rate: float = 18.0  # data calls/s per appkey. Source: kis.md 3
+    connects_per_min: int = 120  # Source: kis.md 3, loops of connect and close get blocked; no figure
     # Upbit
     idle_s: float = 60.0  # Source: upbit.md 2.3, measured 60.5-61 s
     connects_per_s: int = 5  # Source: upbit.md 2.5

@@ -7,7 +7,6 @@ aiohttp parses requests and the client's ws_frames; what the venue sends is fram
 from __future__ import annotations
 
 import json
-import time
 from typing import Any, Final
 
 from aiohttp import WSMsgType, web
@@ -16,6 +15,7 @@ from obs.errors import ConfigError
 from obs.sim.connection import Connection
 from obs.sim.exchange import Exchange
 from obs.sim.frames import close_frame
+from obs.sim.now import mono_s
 from obs.sim.script import parse_action
 
 _MAX_CLIENT_MESSAGE: Final = 1 << 20
@@ -51,7 +51,7 @@ async def _websocket(exchange: Exchange, request: web.BaseRequest) -> web.Stream
             message = await socket.receive()
             if message.type in (WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR):
                 break
-            if conn.half_open_until_s > time.monotonic():
+            if conn.half_open_until_s > mono_s():
                 continue
             if not _hand_over(exchange, conn, message.type, message.data):
                 break
@@ -65,7 +65,7 @@ async def _websocket(exchange: Exchange, request: web.BaseRequest) -> web.Stream
 
 def _hand_over(exchange: Exchange, conn: Connection, kind: WSMsgType, data: Any) -> bool:
     """Give one message of the client to the venue; False at its close frame."""
-    conn.last_io_s = time.monotonic()
+    conn.last_io_s = mono_s()
     match kind:
         case WSMsgType.PING:
             exchange.ping(conn, bytes(data))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +23,7 @@ from obs.sim.exchange import Encoded, Exchange
 from obs.sim.frames import BINARY
 from obs.sim.log import SimLog
 from obs.sim.market import BOOK, TICKER, TRADE, Message, Source, Stream
+from obs.sim.now import mono_s, wall_ns
 from obs.sim.options import SimOptions
 from obs.sim.symbols import crypto_pairs
 from obs.sim.upbit_encode import BOOK_LEVELS, FORMATS, UtcClock, book_text, fixed, ticker_text, trade_text
@@ -106,7 +106,7 @@ class UpbitExchange(Exchange):
         """Return True for a second request with an Origin header within ten seconds."""
         if "Origin" not in request.headers:
             return False
-        now, ip = time.monotonic(), request.remote or ""
+        now, ip = mono_s(), request.remote or ""
         refused = now - self._with_origin.get(ip, -self.options.origin_s) < self.options.origin_s
         if not refused:
             self._with_origin[ip] = now
@@ -117,7 +117,7 @@ class UpbitExchange(Exchange):
             return web.Response(status=401)  # the private socket is out of scope
         if request.path != PATH:
             return web.Response(status=404)
-        now = time.monotonic()
+        now = mono_s()
         times = self._connects.setdefault(request.remote or "", deque())
         while times and now - times[0] >= 1.0:
             times.popleft()
@@ -158,7 +158,7 @@ class UpbitExchange(Exchange):
 
     def received(self, conn: Connection, data: bytes) -> None:
         state: _State = conn.state
-        now = time.monotonic()
+        now = mono_s()
         while state.sent and now - state.sent[0] >= _MINUTE_S:
             state.sent.popleft()
         state.sent.append(now)
@@ -214,7 +214,7 @@ class UpbitExchange(Exchange):
         state: _State = conn.state
         if not conn.alive or state.request_no != request_no:
             return
-        self.set_clock(time.time_ns())
+        self.set_clock(wall_ns())
         messages = []
         for item in state.wanted:
             if item.kind not in _KINDS or not item.snapshot:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from obs.sim.market import Symbol
+from obs.sim.now import mono_s, wall_ns
 from obs.sim.upbit_encode import fixed
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class UpbitRest:
                 return _json(self._tickers([code for code in self._exchange.pairs if code.split("-")[0] in quotes]), headers)
 
     def _refused(self, allowance: _Allowance) -> web.Response | None:
-        now = time.monotonic()
+        now = mono_s()
         if now < allowance.blocked_until_s:
             return _blocked(allowance.blocked_until_s - now)
         while allowance.times and now - allowance.times[0] >= 1.0:
@@ -117,7 +118,7 @@ def _ticker(s: Symbol) -> str:
         f'"signed_change_rate":{rate:.10f},"trade_volume":{fixed(s.size)},"acc_trade_price":{turnover},'
         f'"acc_trade_price_24h":{turnover},"acc_trade_volume":{fixed(s.acc)},"acc_trade_volume_24h":{fixed(s.acc)},'
         f'"highest_52_week_price":{fixed(s.prev_close * 17 // 10)},"highest_52_week_date":"2025-10-09",'
-        f'"lowest_52_week_price":{fixed(s.prev_close * 6 // 10)},"lowest_52_week_date":"2026-02-06","timestamp":{time.time_ns() // 10**6}}}'
+        f'"lowest_52_week_price":{fixed(s.prev_close * 6 // 10)},"lowest_52_week_date":"2026-02-06","timestamp":{wall_ns() // 10**6}}}'
     )
 
 

@@ -119,7 +119,7 @@ class Connection:
     async def connect(self) -> None:
         """Open the connection; messages may have been delivered before this returns.
 
-        Raises ConnectionLost (see the module); what on_open raised. Cancelled or failed, it leaves no socket behind.
+        Raises ConnectionLost (see the module); what the sink raised meanwhile. Cancelled or failed, it leaves no socket behind.
         """
         if self._socket is not None and not self._socket.is_over:
             raise RuntimeError("connect while a connection is open: close it and await wait_closed first")
@@ -206,7 +206,6 @@ class _Socket(WSListener):
         self._end: CloseReason | None = None
         self._error: Exception | None = None  # of the sink, or of ours
         self._transport_error: Exception | None = None
-        self._broken: Excerpt | None = None
         self._last_frame_ns = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._over: asyncio.Task[CloseReason] | None = None
@@ -312,6 +311,8 @@ class _Socket(WSListener):
             # We have sent no CLOSE: picows has, and drops what breaks the protocol. It says why when the socket is gone.
             self._end = CloseReason("framing", 1002)
             self._deliver = _ignore
+            if self._tap is not None:
+                self._tap.divert()
             self._cut_later()
 
     def writing_paused(self, paused: bool) -> None:
@@ -392,10 +393,8 @@ class _Socket(WSListener):
 
     def _broken_framing(self, frame: WSFrame, kind: WSMsgType, words: str) -> None:
         """End because of a frame that picows accepts and the protocol does not."""
-        head = Head()
-        head.add(header_of(frame, kind.value))
-        head.add(frame.get_payload_as_memoryview())
-        self._broken = head.excerpt()
+        if self._tap is not None:
+            self._tap.divert(header_of(frame, kind.value) + frame.get_payload_as_bytes(), frame.tail_size)
         self._deliver = _ignore
         self.end("framing", 1002, detail=words)
 
@@ -417,7 +416,7 @@ class _Socket(WSListener):
         self._end = end
         try:
             if self._error is None and end.reason in ("framing", "oversize"):
-                self._report(self._broken or (self._tap.unparsed() if self._tap else Head().excerpt()), end.reason)
+                self._report(self._tap.unparsed() if self._tap is not None else Head().excerpt(), end.reason)
         except Exception as error:
             self._error = error
         try:

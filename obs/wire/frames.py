@@ -136,6 +136,8 @@ class Tap(asyncio.BufferedProtocol):
         self._copy = memoryview(bytearray(READ_BYTES))
         self._tail = b""  # behind the last frame, of the read that completed it
         self._more: Head | None = None  # and what came since
+        self._diverted: Head | None = None  # once nothing is parsed any more
+        self._nbytes = 0  # of the present read
 
     def get_buffer(self, sizehint: int) -> memoryview:
         view = self._give(sizehint)
@@ -145,11 +147,16 @@ class Tap(asyncio.BufferedProtocol):
         return view
 
     def buffer_updated(self, nbytes: int) -> None:
-        reader = self._reader
-        copy = self._copy
+        reader, copy = self._reader, self._copy
         copy[:nbytes] = self._view[:nbytes]  # Order: before picows parses, see above
+        if self._diverted is not None:
+            self._diverted.add(copy[:nbytes])
+            return
+        self._nbytes = nbytes
         reader.frame = None
         self._parse(nbytes)
+        if self._diverted is not None:
+            return
         frame = reader.frame
         if frame is not None:
             tail = frame.tail_size
@@ -163,11 +170,30 @@ class Tap(asyncio.BufferedProtocol):
             self._more.add(copy[:nbytes])
         reader.bytes_parsed()
 
+    def divert(self, begin: bytes | None = None, tail_bytes: int = 0) -> None:
+        """Parse no more: keep what is unparsed, and what still comes.
+
+        `begin`: a frame that picows has parsed already; `tail_bytes`: what lay behind it in the present read.
+        """
+        if self._diverted is not None:
+            return
+        if begin is None:
+            head = self._more or Head()
+            if self._more is None:
+                head.add(self._tail)
+        else:
+            head = Head()
+            head.add(begin)
+            head.add(self._copy[max(0, self._nbytes - tail_bytes) : self._nbytes])
+        self._diverted = head
+
     def unparsed(self) -> Excerpt:
         """Return the bytes since the last frame that was delivered, owned."""
-        if self._more is not None:
-            return self._more.excerpt()
-        return Excerpt.of(self._tail[:KEEP_BYTES], len(self._tail), hashlib.sha256(self._tail).digest())
+        head = self._diverted or self._more
+        if head is None:
+            head = Head()
+            head.add(self._tail)
+        return head.excerpt()
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received()

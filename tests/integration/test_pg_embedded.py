@@ -67,27 +67,35 @@ def wide() -> Iterator[Path]:
 def test_life(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "pg"
     with server(folder) as first:
-        assert not first.is_alive() and first.pid() is None
+        assert not first.is_alive()
+        assert first.pid() is None
         with pytest.raises(LoadRetryable):
             first.dsn()
         dsn = first.start()
-        assert first.is_alive() and first.dsn() == dsn and answer(dsn)
+        assert first.is_alive()
+        assert first.dsn() == dsn
+        assert answer(dsn)
         assert folder.stat().st_mode & 0o777 == 0o700
         pid = first.pid()
-        assert pid is not None and os.getsid(pid) == pid
+        assert pid is not None
+        assert os.getsid(pid) == pid
         with psycopg.connect(dsn) as conn:
             for name, value in (
-                ("fsync", "on"), ("synchronous_commit", "on"), ("data_checksums", "on"), ("listen_addresses", ""), ("server_encoding", "UTF8"),
+                ("fsync", "on"), ("synchronous_commit", "on"), ("data_checksums", "on"), ("listen_addresses", ""),
+                ("server_encoding", "UTF8"),
                 ("TimeZone", "UTC"), ("lc_messages", "C"), ("max_connections", "50"), ("log_statement", "none"),
             ):  # fmt: skip
                 assert conn.execute("SELECT current_setting(%s)", [name]).fetchone() == (value,), name
         second = EmbeddedPostgres(folder)
-        assert second.start() == dsn and second.pid() == pid
-        assert first.stop() is False and second.is_alive()
+        assert second.start() == dsn
+        assert second.pid() == pid
+        assert first.stop() is False
+        assert second.is_alive()
         assert first.start() == dsn
         assert second.stop() is False
         assert first.stop() is True
-        assert not first.is_alive() and first.stop() is True
+        assert not first.is_alive()
+        assert first.stop() is True
         assert first.start() == dsn
 
 
@@ -137,7 +145,8 @@ def test_a_stale_pid_that_belongs_to_somebody_else(tmp_path: Path) -> None:
             socket_lock.parent.mkdir(exist_ok=True)
             socket_lock.write_text(stale)
             assert not made.is_alive()
-            assert made.start() == dsn and answer(dsn)
+            assert made.start() == dsn
+            assert answer(dsn)
             assert other.poll() is None
             other.kill()
 
@@ -187,7 +196,8 @@ def test_two_processes_start_at_once_and_die(tmp_path: Path) -> None:
         assert [starter.returncode for starter in children] == [0, 0, 0]
         assert len(answers) == 1
         # Their deaths leave the server running, and free for the next user to stop.
-        assert made.is_alive() and answer(made.start())
+        assert made.is_alive()
+        assert answer(made.start())
         assert made.stop() is True
 
 
@@ -208,7 +218,8 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 25) / "pg"
     with server(folder) as made:
         dsn = made.start()
-        assert answer(dsn) and "obs-pg-" in dsn
+        assert answer(dsn)
+        assert "obs-pg-" in dsn
         place = next(Path("/tmp").glob(f"obs-pg-{os.geteuid()}-*"))
         assert place.stat().st_mode & 0o777 == 0o700
     for place in Path("/tmp").glob(f"obs-pg-{os.geteuid()}-*"):
@@ -259,7 +270,8 @@ def test_root_without_namespaces(tmp_path: Path, wide: Path, monkeypatch: pytest
     with server(folder) as made:
         dsn = made.start()
         pid = made.pid()
-        assert answer(dsn) and pid is not None
+        assert answer(dsn)
+        assert pid is not None
         assert os.stat(f"/proc/{pid}").st_uid != 0
         assert (folder / "home").is_symlink() is not reachable
         os.kill(pid, signal.SIGKILL)
@@ -283,6 +295,37 @@ def test_root_without_namespaces_and_binaries_out_of_reach(tmp_path: Path, wide:
         assert answer(made.start())
 
 
+LIKE_A_CONTAINER = """
+import os, signal, sys
+from pathlib import Path
+from obs.pg import cluster
+from obs.pg.embedded import EmbeddedPostgres
+cluster.NAMESPACE, cluster.ELSEWHERE = ("false",), Path(sys.argv[2])
+server = EmbeddedPostgres(Path(sys.argv[1]))
+dsn = server.start()
+pid = server.pid()
+try:
+    os.readlink(f"/proc/{pid}/cwd")
+except PermissionError:
+    print("hidden")
+os.kill(pid, signal.SIGKILL)
+second = EmbeddedPostgres(Path(sys.argv[1]))
+print(server.start() == dsn, server.pid() != pid, second.start() == dsn)
+second.close()
+print(server.stop())
+"""
+
+
+@needs_root
+def test_root_who_may_not_look_at_other_users(tmp_path: Path, wide: Path) -> None:
+    command = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", sys.executable, "-c", LIKE_A_CONTAINER]
+    done = subprocess.run([*command, tmp_path / "pg", wide / "elsewhere"], capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode != 0 and "setpriv" in done.stderr:
+        pytest.skip("cannot drop a capability here")
+    assert done.stderr == ""
+    assert done.stdout.split() == ["hidden", "True", "True", "True", "True"]
+
+
 @needs_root
 def test_as_an_ordinary_user(wide: Path) -> None:
     nobody = pwd.getpwnam("nobody")
@@ -298,7 +341,8 @@ def test_as_an_ordinary_user(wide: Path) -> None:
     out = subprocess.run([*command, START_CHILD, str(wide / "pg")], capture_output=True, check=True, **account.popen_options()).stdout
     with server(wide / "pg") as made:
         pid = made.pid()
-        assert pid is not None and os.stat(f"/proc/{pid}").st_uid == nobody.pw_uid
+        assert pid is not None
+        assert os.stat(f"/proc/{pid}").st_uid == nobody.pw_uid
         assert answer(out.decode().strip())  # root may enter, too
         assert made.start() == out.decode().strip()
 

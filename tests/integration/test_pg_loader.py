@@ -90,7 +90,8 @@ def test_timestamps_are_truncated_to_microseconds(pg_dsn: str) -> None:
         loader.commit(rows)
     with psycopg.connect(pg_dsn) as conn:
         wrong = conn.execute(
-            "SELECT count(*) FROM scalp_ticks WHERE ts <> 'epoch'::timestamptz + ts_ns / 1000 * interval '1 microsecond' OR event_time IS NULL"
+            "SELECT count(*) FROM scalp_ticks"
+            " WHERE ts <> 'epoch'::timestamptz + ts_ns / 1000 * interval '1 microsecond' OR event_time IS NULL"
         ).fetchone()
     assert wrong == (0,)
     assert same(stored_rows(pg_dsn, SESSION), rows)
@@ -329,7 +330,8 @@ def test_connections_killed_at_random(pg_dsn: str) -> None:
         with connect(pg_dsn, "killer") as conn:
             while not stop.wait(rng.uniform(0.001, 0.06)):
                 found = conn.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'obs load%' AND datname = current_database()"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'obs load%' AND datname = current_database()"
                 ).fetchall()
                 kills += len(found)
 

@@ -181,7 +181,8 @@ def test_queries(pg_dsn: str) -> None:
             latest = await queries.get_latest_ticks(conn, "kis", "005930", 3)
             assert [row["seq"] for row in latest] == [11997 - 43 * back for back in range(3)]
             start, end = moment(START_NS), moment(START_NS + 10**9)
-            assert start is not None and end is not None
+            assert start is not None
+            assert end is not None
             ranged = await queries.get_ticks_in_range(conn, "kis", "005930", start, end)
             assert [row["seq"] for row in ranged] == [43]
             assert ranged[0]["bid_size"] == Decimal(43 * 12_345) / 10**8

@@ -665,6 +665,35 @@ def test_broken_framing_is_broken(start: Start) -> None:
     assert "framing" in [line.get("variant") for line in sim.inputs()]
 
 
+def test_a_client_that_does_not_read_is_cut(start: Start) -> None:
+    sim = start("upbit", "--source", "numbered", "--rate", "50000", "--buffer-bytes", "200000")
+
+    async def story(session: aiohttp.ClientSession) -> None:
+        async with connected(session, sim) as socket:
+            await ask(socket, {"type": "trade", "codes": ["KRW-BTC"]})
+            deadline = time.monotonic() + DEADLINE_S
+            while "overrun" not in sim.done():  # aiohttp stops reading when nobody takes its messages
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+
+    talk(story)
+    assert sim.stop() == 0
+
+
+def test_kis_blocks_a_loop_of_connects(start: Start) -> None:
+    sim = start("kis", "--connects-per-min", "3")
+
+    async def story(session: aiohttp.ClientSession) -> None:
+        for _ in range(3):
+            async with connected(session, sim):
+                pass
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(sim.ws)
+        assert caught.value.status == 403
+
+    talk(story)
+
+
 def test_fragments_burst_skew_and_a_quiet_symbol(start: Start) -> None:
     sim = start("kis", *FAST)
 

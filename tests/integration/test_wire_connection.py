@@ -233,6 +233,7 @@ def test_tls_carries_the_same_and_a_stranger_is_refused(certificate: Path) -> No
 
 
 async def _say_and_leave(peer: Peer, *frames: bytes) -> None:
+    await peer.hear()
     await peer.say(ws_frame(TEXT, b"before"), *frames)
     await peer.hear_end()
 
@@ -242,18 +243,22 @@ def says(*frames: bytes) -> Script:
 
 
 async def _eof(peer: Peer) -> None:
+    await peer.hear()
     await peer.say(ws_frame(TEXT, b"before"))
 
 
 async def _eof_in_frame(peer: Peer) -> None:
+    await peer.hear()
     await peer.say(ws_frame(TEXT, b"before"), ws_frame(TEXT, b"y" * 1000)[:300])
 
 
 async def _eof_in_message(peer: Peer) -> None:
+    await peer.hear()
     await peer.say(ws_frame(TEXT, b"before"), ws_frame(TEXT, b"y" * 100, fin=False))
 
 
 async def _rst_in_frame(peer: Peer) -> None:
+    await peer.hear()
     await peer.say(ws_frame(TEXT, b"before") + ws_frame(TEXT, b"y" * 1000)[:300])
     await asyncio.sleep(0.05)  # an RST throws away what the client has not read yet
     peer.reset()
@@ -278,7 +283,7 @@ def test_every_end_is_told(script: Script, reason: str, code: int, detail: str, 
     async def main() -> None:
         async with Server(script).listening() as server:
             sink = Remembers()
-            end = await outcome(server, sink)
+            end = await outcome(server, sink, first=b"go")
             assert sink.messages == [b"before"]
             assert (end.reason, end.code, end.unfinished_bytes) == (reason, code, unfinished)
             assert detail in end.detail
@@ -498,6 +503,8 @@ def test_too_long_a_frame_closes() -> None:
 @pytest.mark.parametrize("method", ["on_open", "on_message", "on_broken", "on_close"])
 def test_what_a_sink_raises_ends_the_connection_and_comes_out(method: str) -> None:
     async def script(peer: Peer) -> None:
+        if method != "on_open":
+            await peer.hear()
         await peer.say(ws_frame(BINARY, b"L" * 2000), ws_frame(TEXT, b"one"), ws_frame(TEXT, b"two"))
         if method == "on_close":
             await peer.say(close_frame(1000))
@@ -512,6 +519,7 @@ def test_what_a_sink_raises_ends_the_connection_and_comes_out(method: str) -> No
                     await connection.connect()
             else:
                 await connection.connect()
+                connection.send(b"go", True)
             for _ in range(2):  # it is not forgotten by being told once
                 with pytest.raises(ZeroDivisionError, match=method):
                     await connection.wait_closed()

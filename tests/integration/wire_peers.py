@@ -223,10 +223,12 @@ class Remembers:
         self._called("on_close")
 
 
-async def outcome(server: Server, sink: Remembers, **options: Any) -> CloseReason:
-    """Connect to `server`, wait for the end, check that the sink was told the same."""
+async def outcome(server: Server, sink: Remembers, first: bytes = b"", **options: Any) -> CloseReason:
+    """Connect to `server`, say `first`, wait for the end, check that the sink was told the same."""
     connection = Connection(ConnectOptions(server.url, **options), sink)
     await connection.connect()
+    if first:
+        connection.send(first, True)
     end = await connection.wait_closed()
     assert sink.closed == [(end.reason, end.code)]
     assert sink.calls[0] == "on_open"

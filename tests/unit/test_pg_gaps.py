@@ -97,7 +97,7 @@ def rows(*seqs: int) -> np.ndarray:
 def test_rows_and_gaps_cover(seqs: tuple[int, ...], gaps: list[dict[str, Any]], last: int | None) -> None:
     loader = TickLoader("", "kis", SESSION, "me", lambda row, text: None)
     if last is None:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="gap"):
             loader._covered(rows(*seqs), gaps)
     else:
         assert loader._covered(rows(*seqs), gaps) == last

@@ -26,7 +26,8 @@ def number_of(data: bytes) -> Decimal | float:
     if sign == 0xD000:
         return float("inf")
     digits = struct.unpack(f">{count}H", data[8:])
-    assert max(digits) < 10_000 and scale == 8
+    assert max(digits) < 10_000
+    assert scale == 8
     value = sum(Decimal(digit).scaleb(4 * (weight - place), WIDE) for place, digit in enumerate(digits))
     return -value if sign else Decimal(value)
 
@@ -157,7 +158,9 @@ def test_a_row_of_every_kind() -> None:
     for column, kind, _ in COLUMNS:
         if kind == "numeric":
             found = by_seq[8][column]
-            assert by_seq[7][column] is None and found is not None and number_of(found) == Decimal("1.5")
+            assert by_seq[7][column] is None
+            assert found is not None
+            assert number_of(found) == Decimal("1.5")
     assert {row["session_id"] for row in by_seq.values()} == {SESSION.encode()}
     assert {row["provider"] for row in by_seq.values()} == {b"kis"}
     assert {row["schema_version"] for row in by_seq.values()} == {b"1.0"}

@@ -31,9 +31,9 @@ def slot_symbol(market: str, text: str) -> str:
         exchange = exchange or _DEFAULT_EXCHANGE
         if exchange in US_PREFIXES and US_SYMBOL.fullmatch(ticker.encode()):
             return f"{exchange}:{ticker}"
-        raise ConfigError("not a US symbol", symbol=text, allowed=f"TICKER or EXCHANGE:TICKER with {', '.join(US_PREFIXES)}")
+        raise ConfigError(f"symbol = {text!r}: not a US symbol; TICKER or EXCHANGE:TICKER with {', '.join(US_PREFIXES)}", symbol=text)
     if exchange or not KR_SYMBOL.fullmatch(text.encode()):
-        raise ConfigError("not a KRX short code", symbol=text, allowed="six characters such as 005930, or Q and six digits")
+        raise ConfigError(f"symbol = {text!r}: not a KRX short code; six characters such as 005930, or Q and six digits", symbol=text)
     return text
 
 

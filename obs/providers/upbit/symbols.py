@@ -18,7 +18,7 @@ _DEPTH: Final = re.compile(r"\.(?:1|5|15|30)\Z")
 def slot_symbol(text: str) -> str:
     """Return `text` if it is a code. Raises ConfigError."""
     if not SYMBOL.fullmatch(text):
-        raise ConfigError("not an Upbit code", symbol=text, allowed="QUOTE-BASE in upper case, such as KRW-BTC")
+        raise ConfigError(f"symbol = {text!r}: not an Upbit code; QUOTE-BASE in upper case, such as KRW-BTC", symbol=text)
     return text
 
 

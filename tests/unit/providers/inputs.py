@@ -19,7 +19,15 @@ KINDS = {"trade": INPUT_TRADE, "quote": INPUT_QUOTE, "ticker": INPUT_TICKER}
 def row(kind: str, symbol: str, place: int, **known: Any) -> dict[str, Any]:
     """Return one row as plain values: what is not named is unknown."""
     unknown: dict[str, Any] = dict.fromkeys(NUMBERS, math.nan)
-    unknown |= {"recv_ns": RECV_NS, "event_ns": NO_TIME, "symbol": symbol.encode(), "row": place, "kind": KINDS[kind], "ignore": 0, "side": 0}
+    unknown |= {
+        "recv_ns": RECV_NS,
+        "event_ns": NO_TIME,
+        "symbol": symbol.encode(),
+        "row": place,
+        "kind": KINDS[kind],
+        "ignore": 0,
+        "side": 0,
+    }
     unknown |= {"phase": 0, "flags": 0, "venue_seq": NO_SEQ, "acc_day": 0}
     if "ignore" in known:
         known["ignore"] = IGNORED.index(known["ignore"])

@@ -91,7 +91,11 @@ def upbit_rows(payload: bytes, places: dict[str, int], recv_ns: int) -> list[dic
                 facts |= {"quoted": True, "ask_price": float(ask), "bid_price": float(bid)}
                 facts |= {"ask_size": float(get("best_ask_size", "bas")), "bid_size": float(get("best_bid_size", "bbs"))}
             facts |= {"event_ns": get("trade_timestamp", "ttms") * 10**6, "side": {"ASK": "sell", "BID": "buy"}[get("ask_bid", "ab")]}
-            facts |= {"price": float(get("trade_price", "tp")), "size": float(get("trade_volume", "tv")), "venue_seq": get("sequential_id", "sid")}
+            facts |= {
+                "price": float(get("trade_price", "tp")),
+                "size": float(get("trade_volume", "tv")),
+                "venue_seq": get("sequential_id", "sid"),
+            }
             return [row("trade", code, places[code], **facts)]
         case "orderbook":
             best = get("orderbook_units", "obu")[0]

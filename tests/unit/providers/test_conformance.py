@@ -69,8 +69,39 @@ def test_every_recorded_frame_gives_its_exact_rows_or_is_refused_for_a_known_rea
     assert controls >= 4
 
 
-GARBAGE = [b"", b"nan", b"NaN", b"inf", b"-Infinity", b"1_000", b" 1", b"1 ", b"1e5", b"0x10", b"--1", b"1.2.3", b"+5", b"1e400", b"9" * 400]
-GARBAGE += ["삼성".encode("cp949"), "삼성".encode(), "١٢".encode(), b"null", b"true", b'"7"', b"[]", b"{}", b"\0", b"^", b"|", b"|^", b'"', b","]
+GARBAGE = [
+    b"",
+    b"nan",
+    b"NaN",
+    b"inf",
+    b"-Infinity",
+    b"1_000",
+    b" 1",
+    b"1 ",
+    b"1e5",
+    b"0x10",
+    b"--1",
+    b"1.2.3",
+    b"+5",
+    b"1e400",
+    b"9" * 400,
+]
+GARBAGE += [
+    "삼성".encode("cp949"),
+    "삼성".encode(),
+    "١٢".encode(),
+    b"null",
+    b"true",
+    b'"7"',
+    b"[]",
+    b"{}",
+    b"\0",
+    b"^",
+    b"|",
+    b"|^",
+    b'"',
+    b",",
+]
 GARBAGE += [b"99999999999999999999", b"-5", b"20261399", b"256199", b"005930", b"KRW-BTC", b"1", b"0"]
 TOKEN = re.compile(rb'[^\^|,:{}\[\]"]+')
 
@@ -85,7 +116,9 @@ def mutated(draw: st.DrawFn, payload: bytes) -> bytes:
         tokens = [match.span() for match in TOKEN.finditer(data)] or [(0, len(data))]
         start, stop = draw(st.sampled_from(tokens))
         at = draw(st.integers(0, len(data) - 1))
-        match draw(st.sampled_from(["cut", "flip", "replace", "remove", "remove_with_mark", "repeat", "insert", "encrypt", "count", "wrap"])):
+        match draw(
+            st.sampled_from(["cut", "flip", "replace", "remove", "remove_with_mark", "repeat", "insert", "encrypt", "count", "wrap"])
+        ):
             case "cut":
                 del data[at:]
             case "flip":
