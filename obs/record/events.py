@@ -129,9 +129,7 @@ def gap_key(line: dict[str, Any]) -> tuple[Any, ...]:
     return (line["session_id"], line["ring"], line["sink"], line["first_seq"])
 
 
-def make_event(
-    kind: str, ts_ns: int, payload: dict[str, Any], *, symbol: str = "", start_ns: int = 0, end_ns: int = 0
-) -> np.ndarray:
+def make_event(kind: str, ts_ns: int, payload: dict[str, Any], *, symbol: str = "", start_ns: int = 0, end_ns: int = 0) -> np.ndarray:
     """Build one EVENT row, shape (1,), ready to publish (the ring sets seq).
 
     `kind`: one of EVENT_KINDS. Times: UTC epoch ns; an event without a span has start = end = 0. A payload that does not fit

@@ -76,7 +76,7 @@ def _iso(column: np.ndarray, null: int | None) -> list[bytes]:
     seconds, rest = np.divmod(column, _NS)
     stems: dict[int, bytes] = {}
     for second in np.unique(seconds).tolist():  # records of one batch share few seconds
-        stems[second] = b'"' + str(np.datetime64(second, "s")).encode() + b".%03dZ\""
+        stems[second] = b'"' + str(np.datetime64(second, "s")).encode() + b'.%03dZ"'
     texts = [stems[second] % milli for second, milli in zip(seconds.tolist(), (rest // _MS).tolist(), strict=True)]
     if null is not None:
         for at in np.flatnonzero(column == null).tolist():
@@ -112,7 +112,7 @@ def _pack(*columns: np.ndarray) -> np.ndarray:
 
 
 def _quality(code: int) -> bytes:
-    return b"%d,\"quality_flag\":%b" % (code & 255, _named(QUALITIES, code >> 8))
+    return b'%d,"quality_flag":%b' % (code & 255, _named(QUALITIES, code >> 8))
 
 
 class TickLines:

@@ -11,9 +11,11 @@ from typing import Final
 
 import numpy as np
 
-from obs.record.schema import FLAGS
+from obs.record.schema import FLAGS, PHASES
 
 _BIT: Final = {name: np.uint32(1 << place) for place, name in enumerate(FLAGS)}
+# In an auction the book may be crossed: it is matched at its end.
+_AUCTIONS: Final = tuple(PHASES.index(name) for name in ("pre_open", "closing", "expected", "after_hours"))
 _AHEAD_NS: Final = 5 * 10**9
 _BEHIND_NS: Final = 24 * 3600 * 10**9
 
@@ -38,7 +40,7 @@ def flags_of(records: np.ndarray, base: np.ndarray, previous: np.ndarray, event:
             "time_backwards": known & (event_ns < event),
             "time_ahead": known & (event_ns > records["recv_ns"] + _AHEAD_NS),
             "time_behind": known & (event_ns < records["recv_ns"] - _BEHIND_NS),
-            "crossed": bid > ask,
+            "crossed": (bid > ask) & ~np.isin(records["phase"], _AUCTIONS),
             "bad_range": (last <= 0) | (bid <= 0) | (ask <= 0) | _negative(records, "volume", "bid_size", "ask_size"),
             "ohlc_order": (high < low) | (opened > high) | (opened < low),
         }

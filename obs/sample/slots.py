@@ -110,8 +110,9 @@ class Slots:
         self._last[name][rows[known]] = inputs[name][known]
 
     def _fold_trades(self, rows: np.ndarray, price: np.ndarray, size: np.ndarray) -> None:
+        priced = price == price  # a venue may send a trade without a price
         first = np.full(self.rows, np.nan)
-        first[rows[::-1]] = price[::-1]  # reversed: the first of each row wins
+        first[rows[priced][::-1]] = price[priced][::-1]  # reversed: the first of each row wins
         fresh = np.isnan(self._open)
         self._open[fresh] = first[fresh]
         np.fmax.at(self._high, rows, price)

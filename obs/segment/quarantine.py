@@ -121,6 +121,11 @@ class QuarantineLog:
         """Last seq that a durable line accounts for; the parts of an unfinished message are behind it."""
         return self._durable_seq
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of lines in memory that are not durable yet; stop appending when a failing disk lets them grow."""
+        return sum(len(line) for _, line, _ in self._pending) + self._file.log.buffered_bytes
+
     def append(self, rows: np.ndarray) -> None:
         """Take CHUNK rows in seq order, as polled; they are copied. A jump of seq is a lap. No disk call."""
         for row in rows:
@@ -253,7 +258,7 @@ def kept_bytes(path: Path) -> int:
 def last_quarantined(options: QuarantineOptions, events_folder: Path, session_id: str) -> int:
     """Return the last chunk seq of a session that a line in quarantine or a gap line in system/events accounts for; -1 if none.
 
-    Quarantine files are few and bounded, so all of them are read.
+    Quarantine files are few and bounded, so all of them are read. `recover` both logs first.
     """
     last = last_event_seqs(events_folder, [session_id]).get((session_id, RING), -1)
     for path in day_files(options.folder):

@@ -108,9 +108,7 @@ def _readable(data: bytes, series: Series) -> list[tuple[str, Frame | Damage]]:
     return found
 
 
-def _recover_one(
-    disk: Disk, series: Series, path: Path, data: bytes, parts: list[Frame | Damage], keep_seq: int | None
-) -> Recovered:
+def _recover_one(disk: Disk, series: Series, path: Path, data: bytes, parts: list[Frame | Damage], keep_seq: int | None) -> Recovered:
     is_open = path.name.endswith(OPEN_SUFFIX)
     cut = len(data)
     for piece in parts:
@@ -159,9 +157,7 @@ def _seal(disk: Disk, series: Series, path: Path, sealed_path: Path, done: Recov
     return done
 
 
-def _repair(
-    disk: Disk, series: Series, path: Path, data: bytes, parts: list[Frame | Damage], keep_seq: int | None
-) -> Recovered:
+def _repair(disk: Disk, series: Series, path: Path, data: bytes, parts: list[Frame | Damage], keep_seq: int | None) -> Recovered:
     """Copy the frames that read, set the original aside, and seal the copy under its name."""
     sealed_path = path.with_name(path.name.removesuffix(OPEN_SUFFIX))
     done = Recovered(None, "", series.ring, -1, -1, damages=[piece for piece in parts if isinstance(piece, Damage)])

@@ -24,7 +24,7 @@ from obs.segment.format import TORN_SUFFIX, free_suffixed
 from obs.segment.writer import LocalClock
 
 NameOf = Callable[[int], str]
-_CHUNK_BYTES: Final = 1 << 20
+RECOVER_FILES: Final = 3  # lines around midnight alternate between two days
 
 
 def day_name(tz: ZoneInfo, suffix: str = ".jsonl") -> NameOf:
@@ -50,10 +50,29 @@ class TextLog:
         self._size = 0  # durable bytes of the open file
         self._uncut: tuple[Path, int] | None = None
 
+    def recover(self, suffix: str = ".jsonl") -> None:
+        """Recover the day files that a crash may have left unsynced: the newest by change, at most RECOVER_FILES.
+
+        Durable: call it at start, before anything on disk is taken for archived; what SIGKILL left in memory only is fsynced.
+        """
+        files = sorted(day_files(self._folder, suffix), key=lambda path: path.stat().st_mtime_ns)
+        if not files:
+            return
+        self._disk.make_folder(self._folder, self._root)
+        for path in files[-RECOVER_FILES:]:
+            if path != self._path:
+                recover_text(self._disk, path)
+        self._disk.fsync_folder(self._folder)
+
     @property
     def buffered(self) -> int:
         """Lines that are not durable yet."""
         return len(self._pending)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Their bytes."""
+        return sum(len(line) + 1 for _, line in self._pending)
 
     def append(self, line: bytes, ts_ns: int) -> None:
         """Buffer one line, without newline, for the file of `ts_ns`; no disk call."""
@@ -144,7 +163,7 @@ def day_files(folder: Path, suffix: str = ".jsonl") -> list[Path]:
 
 
 def last_event_seqs(folder: Path, sessions: Iterable[str] | None = None) -> dict[tuple[str, str], int]:
-    """Return the last seq on disk per (session_id, ring) of the rings that system/events archives.
+    """Return the last seq on disk per (session_id, ring) of the rings that system/events archives; `recover` the log first.
 
     Counts events by event_ring and event_seq, and an archive gap of a ring without segments by its ring and last_seq.
     `sessions`: only these, and then no further back than one file beyond where each was seen (lines follow the local day of

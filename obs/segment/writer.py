@@ -171,8 +171,11 @@ class SegmentWriter:
         return self._parts[0].ts_ns if self._parts else 0
 
     def due(self, now_ns: int) -> bool:
-        """Tell whether the open file's window is over at wall time `now_ns`: then `seal` it, records or not."""
-        if self._file is None or self._here is None:
+        """Tell whether the open file's window is over at wall time `now_ns`: then `seal` it, records or not.
+
+        Not while a gap line waits for its record: that one begins the next file, and the gap line goes with it.
+        """
+        if self._file is None or self._here is None or self._gaps:
             return False
         day, window = self._windows(np.array([now_ns], np.int64))
         return (int(day[0]), int(window[0])) > (self._here.day, self._here.window)
@@ -265,9 +268,7 @@ class SegmentWriter:
             part.lines += chunk
             part.line_bytes += ends[stop - 1] - taken + len(chunk)
             part.ts_ns = part.ts_ns or int(ts_ns[0])
-            part.tally.add(
-                Tally(len(chunk), 0, 0, first_seq + start, first_seq + stop - 1, int(ts_ns[start]), int(ts_ns[stop - 1]))
-            )
+            part.tally.add(Tally(len(chunk), 0, 0, first_seq + start, first_seq + stop - 1, int(ts_ns[start]), int(ts_ns[stop - 1])))
             taken, start = ends[stop - 1], stop
             if part.line_bytes >= self._frame_bytes:
                 self._end_frame(part)

@@ -69,9 +69,7 @@ def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
     kis.add_argument("--token-spacing-s", type=float, default=plain.token_spacing_s, help="between two tokens (default %(default)s)")
     kis.add_argument("--approval-spacing-s", type=float, default=plain.approval_spacing_s, help="between two keys (default %(default)s)")
     kis.add_argument("--rest-rate", type=float, default=plain.rest_rate, help="data calls per second (default %(default)s)")
-    kis.add_argument(
-        "--connects-per-min", type=int, default=plain.connects_per_min, help="handshakes that are a loop (default %(default)s)"
-    )
+    kis.add_argument("--connects-per-min", type=int, default=plain.connects_per_min, help="more are a loop (default %(default)s)")
     upbit = parser.add_argument_group("upbit")
     upbit.add_argument("--idle-s", type=float, default=plain.idle_s, help="until an idle connection ends (default %(default)s)")
     upbit.add_argument("--connects-per-s", type=int, default=plain.connects_per_s, help="handshakes per second (default %(default)s)")

@@ -3,11 +3,13 @@
     {"t_ns":…,"conn":1,"n":17,"symbol":"005930","kind":"trade","price":71900,"size":3,"acc_volume":812,"k":230,…}
     {"t_ns":…,"conn":1,"do":"drop",…}
 
-`conn` counts connections from 1 after each `do` line `start` (the file is appended to); `n` counts the inputs of that connection from 1 without a hole; `kind` is trade, quote,
-ticker, snapshot (what a subscription shows first, not news; `of` names its type), or malformed (an input or a whole
-message that must not be readable; `variant` says how). Upbit lines carry `venue_seq`; numbered ones `k`. Sizes of a
-`quote` are null, its sides follow as bid, ask, bid_size, ask_size. An input sent a second time says `"repeat":true`, one
-held back `"late":true`, one out of a recording `"captured":true`. `do` lines tell connects, closes and script actions.
+`conn` counts connections from 1 after each `do` line `start` (the file is appended to); `n` counts the inputs of that
+connection from 1 without a hole; `kind` is trade, quote, ticker, snapshot (what a subscription shows first, not news; `of`
+names its type), or malformed (an input or a whole message that must not be readable; `variant` says how, `was` or `whole`
+which of the two). Upbit lines carry `venue_seq`; `k` numbers the trades, or the book changes, of a symbol. Price and
+size of a `quote` are null, its sides follow as bid, ask, bid_size, ask_size. An input sent a second time says
+`"repeat":true`, one held back `"late":true`, one out of a recording `"captured":true`. `do` lines tell connects, ends,
+refusals and script actions.
 
 Order: write() returns before the frames it speaks of reach the transport, so no client can know more than the log. The
 reverse does not hold: what was logged may have died in a socket buffer, which is what gap rows are for. The file is

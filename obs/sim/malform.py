@@ -4,7 +4,7 @@
 real message: a client must set that input aside and keep its neighbours.
 
 Why the KIS variants hold two records: one record with a field more or less is legal (widths drift), two records with an odd
-sum of fields are not.
+sum of fields are not. Their fields hold no number, so that a client that looks for record starts finds nothing to count either.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _inject_kis(variant: str, payload: bytes) -> bytes:
     _, tr_id, count, body = payload.split(b"|", 3)
     fields = body.split(b"^")
     record = fields[: len(fields) // int(count)]
-    twice = b"^".join(record + record)
+    twice = b"^".join(2 * [record[0], *[b"?"] * (len(record) - 1)])
     one = b"0|" + tr_id + b"|001|"
     match variant:
         case "cut":

@@ -5,6 +5,7 @@ aiohttp is imported by the first request, because it costs 11 MB that a feed wit
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import Mapping
@@ -87,6 +88,6 @@ def _why(error: Exception) -> str:
         return "refused"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "eof"
-    if isinstance(cause, ConnectionResetError):
+    if isinstance(cause, OSError) and cause.errno in (errno.ECONNRESET, errno.EPIPE):
         return "reset"
     return "network"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from segment_lines import NS, SEOUL, SESSION, START_NS, check_rows, gap_of, put, series_at, writer_at
 
@@ -261,22 +262,54 @@ def test_recovery_itself_may_be_interrupted(tmp_path):
         assert [one for one in outcome.root.rglob("*") if one.name.endswith((".open", ".salvage"))] == []
 
 
-def test_recovery_with_a_ring_loses_nothing_acknowledged(tmp_path):
-    """After a power loss there is no ring; after SIGKILL there is, and all of the live state as well."""
+def continued(machine: Machine, number: int, root: Path) -> Machine:
+    """Go on after SIGKILL, before call `number`: all that was written is seen, what was not synced is not safe."""
+    nodes, _ = machine.states[number]
+    root.mkdir()
+    for path, data in walk(nodes, 0, "live", lambda live, safe: live, Path()):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    for folder in [path for path in machine.root.rglob("*") if path.is_dir()]:
+        if folder.relative_to(machine.root) in folders(nodes, 0, Path()):
+            (root / folder.relative_to(machine.root)).mkdir(parents=True, exist_ok=True)
+    after = Machine(root)
+    after.nodes = nodes
+    return after
+
+
+def folders(nodes: list[Node], number: int, at: Path) -> set[Path]:
+    found = {at}
+    for name, inner in nodes[number].live.items():
+        if isinstance(nodes[inner].live, dict):
+            found |= folders(nodes, inner, at / name)
+    return found
+
+
+def after_power_loss(machine: Machine, root: Path) -> Path:
+    """Rebuild what is safe now."""
+    for path, data in walk(machine.nodes, 0, "safe", lambda live, safe: safe, Path()):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    return root
+
+
+@pytest.mark.parametrize("ring", [True, False])
+def test_what_counts_after_sigkill_and_recovery_outlives_a_power_loss(tmp_path, ring):
     (tmp_path / "run").mkdir()
     machine = Machine(tmp_path / "run")
     with observe(machine.call):
         run_archive(machine)
-    for number, (nodes, acknowledged) in enumerate(machine.states):
-        root = tmp_path / str(number)
-        root.mkdir()
-        for path, data in walk(nodes, 0, "live", lambda live, safe: live, Path()):
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(data)
-        recover_open(series_at(root), SESSION, acknowledged)
-        recover_open(series_at(root))
-        assert last_archived(series_at(root), SESSION) >= acknowledged
-        assert archived(root) == list(range(last_archived(series_at(root), SESSION) + 1))
+    for number, (_, acknowledged) in enumerate(machine.states):
+        after = continued(machine, number, tmp_path / str(number))
+        with observe(after.call):
+            if ring:
+                recover_open(series_at(after.root), SESSION, acknowledged)
+            recover_open(series_at(after.root))
+        after.check()
+        last = last_archived(series_at(after.root), SESSION)
+        assert last >= acknowledged
+        assert archived(after.root) == list(range(last + 1))
+        assert archived(after_power_loss(after, tmp_path / f"{number}_lost")) == list(range(last + 1)), number
 
 
 def test_text_logs_and_the_session_file(tmp_path):
@@ -297,14 +330,19 @@ def test_text_logs_and_the_session_file(tmp_path):
             done[0] = 2 * number + 2
     machine.snapshot()
     machine.check()
+    for number in range(len(machine.states)):  # SIGKILL, recovery, power loss
+        after = continued(machine, number, tmp_path / str(number))
+        with observe(after.call):
+            TextLog(after.root, after.root / folder, day_name(SEOUL)).recover()
+        found = {path.name: path.read_bytes() for path in day_files(after.root / folder)}
+        lost = after_power_loss(after, tmp_path / f"{number}_lost")
+        assert {path.name: path.read_bytes() for path in day_files(lost / folder)} == found
     for outcome in outcomes(machine, tmp_path):
         lines, sessions = outcome.acknowledged
         log = TextLog(outcome.root, outcome.root / folder, day_name(SEOUL))
-        for ts in (START_NS, START_NS + 15 * 3600 * NS + 99):
-            log.append(b'{"event":-1}', ts)  # opening a file for appending recovers it
-        log.flush()
+        log.recover()
         found = [line for path in day_files(outcome.root / folder) for _, line in text_lines(path)]
-        events = sorted(int(line.split(b":")[1].split(b",")[0].rstrip(b"}")) for line in found if b"-1" not in line)
+        events = sorted(orjson.loads(line)["event"] for line in found)
         assert events == list(range(len(events))), outcome.where
         assert len(events) >= lines, outcome.where
         assert len(read_sessions(outcome.root, "kis")) >= sessions, outcome.where

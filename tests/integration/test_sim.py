@@ -260,6 +260,7 @@ def test_kis_one_connection_per_appkey_and_the_zombie(start: Start) -> None:
         while (code := await outcome()) != "OPSP0000":
             assert code == "OPSP8996"
             assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)  # a loop of connects would be blocked
         assert await outcome() == "OPSP0000"  # a clean close frees it at once
         await do(session, sim, do="take_appkey", s=30)
         assert await outcome() == "OPSP8996"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import ipaddress
-import os
 import pickle
 import socket
 import ssl
@@ -21,7 +19,24 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from wire_peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Peer, Remembers, Script, Server, close_frame, outcome, run, until, ws_frame
+from wire_peers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Peer,
+    Remembers,
+    Script,
+    Server,
+    close_frame,
+    open_sockets,
+    outcome,
+    run,
+    until,
+    ws_frame,
+)
 
 from obs.errors import ConnectionLost
 from obs.wire import Connection, ConnectOptions
@@ -29,16 +44,8 @@ from obs.wire import Connection, ConnectOptions
 SECRET = "SECRET-5f1d"
 
 
-def open_sockets() -> set[str]:
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.add(os.readlink(f"/proc/self/fd/{name}"))
-    return {target for target in found if target.startswith("socket:")}
-
-
 @pytest.fixture(autouse=True)
-def _no_descriptor_is_left() -> Iterator[None]:
+def _no_socket_is_left() -> Iterator[None]:
     before = open_sockets()
     yield
     assert open_sockets() <= before
@@ -81,8 +88,8 @@ def test_text_binary_and_fragments_arrive_whole_and_in_order() -> None:
     async def script(peer: Peer) -> None:
         await peer.say(
             ws_frame(TEXT, b"one"), ws_frame(BINARY, b"two"), ws_frame(TEXT),
-            ws_frame(TEXT, b"fo", fin=False), ws_frame(PING, b"between"), ws_frame(CONTINUATION, b"", fin=False), ws_frame(CONTINUATION, b"ur"),
-            ws_frame(BINARY, b"x" * 70_000), close_frame(1000),
+            ws_frame(TEXT, b"fo", fin=False), ws_frame(PING, b"between"), ws_frame(CONTINUATION, b"", fin=False),
+            ws_frame(CONTINUATION, b"ur"), ws_frame(BINARY, b"x" * 70_000), close_frame(1000),
         )  # fmt: skip
         assert await peer.hear() == (PONG, b"between")
         assert await peer.hear() == (CLOSE, (1000).to_bytes(2, "big"))
@@ -545,9 +552,13 @@ def test_a_venue_that_does_not_read_is_found_out() -> None:
             await connection.connect()
             waiting = asyncio.create_task(connection.drain())
             await waiting  # nothing is queued yet
-            with pytest.raises(ConnectionLost) as lost:
+
+            def send_much() -> None:
                 for _ in range(2000):
                     connection.send(b"s" * 10_000, False)
+
+            with pytest.raises(ConnectionLost) as lost:
+                send_much()
             assert lost.value.facts["reason"] == "send_stalled"
             with pytest.raises(ConnectionLost):
                 await connection.drain()
@@ -606,12 +617,20 @@ async def _reset_at_once(peer: Peer) -> None:
 
 
 REFUSALS: list[tuple[str, Script, dict[str, Any]]] = [
-    ("503", answers("HTTP/1.1 503 Unavailable\nRetry-After: 17\nContent-Length: 4\n\nbusy"), {"reason": "http_503", "retry_after_s": 17, "detail": "busy"}),
+    (
+        "503",
+        answers("HTTP/1.1 503 Unavailable\nRetry-After: 17\nContent-Length: 4\n\nbusy"),
+        {"reason": "http_503", "retry_after_s": 17, "detail": "busy"},
+    ),
     ("429", answers(f"HTTP/1.1 429 Too Many\n\n{SECRET}"), {"reason": "http_429", "detail": "***"}),
     ("401", answers("HTTP/1.1 401 No\nRetry-After: soon\n\n"), {"reason": "http_401"}),
     ("302", answers(f"HTTP/1.1 302 Found\nLocation: ws://elsewhere/?{SECRET}\n\n"), {"reason": "http_302"}),
     ("200", answers("HTTP/1.1 200 OK\n\nhello"), {"reason": "http_200"}),
-    ("wrong accept", answers("HTTP/1.1 101 S\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Accept: no\n\n"), {"reason": "handshake"}),
+    (
+        "wrong accept",
+        answers("HTTP/1.1 101 S\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Accept: no\n\n"),
+        {"reason": "handshake"},
+    ),
     ("no HTTP", answers(f"SSH-2.0-{SECRET}\n\n\n"), {"reason": "handshake"}),
     ("endless header", answers("HTTP/1.1 101 S\n" + "X: y\n" * 10_000), {"reason": "handshake"}),
     ("end of stream", answers("HTTP/1.1 101 S\n"), {"reason": "eof"}),
@@ -711,5 +730,3 @@ def test_plain_text_where_tls_is_expected(certificate: Path) -> None:
             assert caught.value.facts["reason"] == "tls"
 
     run(main())
-
-

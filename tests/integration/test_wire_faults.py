@@ -9,7 +9,6 @@ room for a busy machine; lower bounds prove that nothing is condemned early.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wire_peers import BINARY, PING, PONG, TEXT, Peer, Proxy, Remembers, Server, close_frame, raw_socket, run, until, ws_frame
+from wire_peers import BINARY, PING, PONG, TEXT, Peer, Proxy, Remembers, Server, close_frame, open_sockets, raw_socket, run, until, ws_frame
 
 from obs.wire import CloseReason, Connection, ConnectOptions
 from obs.wire.dial import dial
@@ -29,19 +28,9 @@ ROOM_S = 1.5  # for a busy machine
 
 @pytest.fixture(autouse=True)
 def _no_socket_is_left() -> Iterator[None]:
-    def sockets() -> set[str]:
-        return {target for target in map(_link, os.listdir("/proc/self/fd")) if target.startswith("socket:")}
-
-    before = sockets()
+    before = open_sockets()
     yield
-    assert sockets() <= before
-
-
-def _link(name: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{name}")
-    except OSError:
-        return ""
+    assert open_sockets() <= before
 
 
 async def chatter(peer: Peer) -> None:
@@ -86,7 +75,9 @@ async def ended(connection: Connection, since: float, within_s: float) -> tuple[
         ("down", {"idle_s": 0.6}, "mute", 0.55, 0.6),
     ],
 )
-def test_half_open_is_found_in_time(mode: str, only: str, limits: dict[str, float], reason: str, earliest_s: float, latest_s: float) -> None:
+def test_half_open_is_found_in_time(
+    mode: str, only: str, limits: dict[str, float], reason: str, earliest_s: float, latest_s: float
+) -> None:
     async def main() -> None:
         async with Server(chatter).listening() as server, Proxy(server.port).listening() as proxy:
             sink = Remembers()

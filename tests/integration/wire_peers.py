@@ -36,7 +36,7 @@ def run(main: Coroutine[Any, Any, Result], loop_factory: Callable[[], asyncio.Ab
     async def watched() -> Result:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(repr(context)))
         result = await asyncio.wait_for(main, DEADLINE_S)
-        await until(lambda: len(asyncio.all_tasks()) <= 1, "tasks left behind")
+        await until(lambda: len(asyncio.all_tasks()) <= 1, "no task left behind")
         return result
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -45,11 +45,20 @@ def run(main: Coroutine[Any, Any, Result], loop_factory: Callable[[], asyncio.Ab
     return result
 
 
+def open_sockets() -> set[str]:
+    """Return the sockets of this process."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"/proc/self/fd/{name}"))
+    return {target for target in found if target.startswith("socket:")}
+
+
 async def until(condition: Callable[[], object], what: str, within_s: float = 5.0) -> None:
     """Poll until `condition` holds."""
     deadline = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}; tasks: {asyncio.all_tasks()}"
         await asyncio.sleep(0.002)
 
 

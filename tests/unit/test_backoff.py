@@ -66,7 +66,7 @@ def test_waiting_as_told_is_enough_and_a_crash_loop_cannot_exceed_the_budget() -
         wait_s = budget.take(now)
         tokens, last_ns = budget.tokens, budget.last_ns
         taken += not wait_s
-        now += int(math.ceil((wait_s or 0.2) * NS))
+        now += math.ceil((wait_s or 0.2) * NS)
     assert taken <= BURST + PER_HOUR * 24
     assert taken >= PER_HOUR * 24 - 1
 

@@ -19,14 +19,56 @@ SESSION = "sess_20260122_003100_kis_0a1b"
 TICKS = TickLines("kis", SESSION)
 SWINGS = SwingLines("kis", SESSION)
 
-SCALP_KEYS = (
-    "ts event_time symbol bid_price ask_price bid_size ask_size last_price volume session_id mitigation_level quality_flag seq kind "
-    "provider market venue side open high low trades quotes acc_volume venue_seq phase flags ts_ns event_ns recv_ns"
-).split()
-SWING_KEYS = "ts session dataset market symbol price volume bid_price ask_price source bar_source day seq".split()
+SCALP_KEYS = [
+    "ts",
+    "event_time",
+    "symbol",
+    "bid_price",
+    "ask_price",
+    "bid_size",
+    "ask_size",
+    "last_price",
+    "volume",
+    "session_id",
+    "mitigation_level",
+    "quality_flag",
+    "seq",
+    "kind",
+    "provider",
+    "market",
+    "venue",
+    "side",
+    "open",
+    "high",
+    "low",
+    "trades",
+    "quotes",
+    "acc_volume",
+    "venue_seq",
+    "phase",
+    "flags",
+    "ts_ns",
+    "event_ns",
+    "recv_ns",
+]
+SWING_KEYS = [
+    "ts",
+    "session",
+    "dataset",
+    "market",
+    "symbol",
+    "price",
+    "volume",
+    "bid_price",
+    "ask_price",
+    "source",
+    "bar_source",
+    "day",
+    "seq",
+]
 
 times = st.integers(1, 4_000_000_000_000_000_000)
-symbols = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-./_%\"\\", min_size=1, max_size=20).map(str.encode)
+symbols = st.text('ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-./_%"\\', min_size=1, max_size=20).map(str.encode)
 decimals = st.builds(lambda digits, places: float(f"{digits}e-{places}"), st.integers(-(10**15) + 1, 10**15 - 1), st.integers(0, 12))
 numbers = st.one_of(decimals, st.just(math.nan))
 

@@ -12,9 +12,9 @@ from segment_lines import NS, SESSION, START_NS, check_rows, gap_of, put, series
 
 from obs.errors import SegmentCorrupt
 from obs.segment.cursor import SegmentCursor
-from obs.segment.format import Damage, Frame, frame_end, free_suffixed, pieces
+from obs.segment.format import Damage, Frame, Series, frame_end, free_suffixed, pieces
 from obs.segment.manifest import read_manifest
-from obs.segment.reader import find, gap_lines, holes, last_archived, read_lines, verify
+from obs.segment.reader import Segment, find, gap_lines, holes, last_archived, read_lines, verify
 
 OTHER = "sess_20260122_010000_kis_1c2d"
 
@@ -228,6 +228,20 @@ def test_a_cursor_names_a_file_that_is_gone(tmp_path):
     (filled(tmp_path) / "09_01_00.jsonl.zst").unlink()
     _, gaps = drain(SegmentCursor(series_at(tmp_path), SESSION))
     assert [(gap["first_seq"], gap["last_seq"]) for gap in gaps] == [(60, 119)]
+
+
+def test_a_file_that_is_missed_while_it_is_sealed_is_no_hole(tmp_path, monkeypatch):
+    """A folder listed during a rename may show the file under neither name."""
+    filled(tmp_path)
+    calls = [0]
+
+    def listing(series: Series, session_id: str) -> list[Segment]:
+        calls[0] += 1
+        found = find(series, session_id)
+        return [segment for segment in found if segment.first_seq != 60] if calls[0] == 2 else found
+
+    monkeypatch.setattr("obs.segment.cursor.find", listing)
+    assert drain(SegmentCursor(series_at(tmp_path), SESSION)) == (list(range(180)), [])
 
 
 def test_a_cursor_waits_at_a_write_in_progress(tmp_path):

@@ -78,9 +78,7 @@ def test_an_open_file_is_cut_behind_its_last_whole_frame_and_sealed(tmp_path, to
     assert recover_open(series_at(tmp_path)) == []
 
 
-@pytest.mark.parametrize(
-    ("keep_seq", "last"), [(-1, -1), (0, 9), (9, 9), (10, 19), (29, 29), (35, 39), (59, 59), (1000, 59), (None, 59)]
-)
+@pytest.mark.parametrize(("keep_seq", "last"), [(-1, -1), (0, 9), (9, 9), (10, 19), (29, 29), (35, 39), (59, 59), (1000, 59), (None, 59)])
 def test_what_the_ring_still_holds_is_taken_from_it(tmp_path, keep_seq, last):
     path = crashed(tmp_path)
     data = path.read_bytes()

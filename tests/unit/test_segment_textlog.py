@@ -6,6 +6,7 @@ import base64
 import errno
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -278,13 +279,12 @@ def test_lines_in_two_files_are_one_prefix(tmp_path, failing):
     box.log.append(rows[3:4])
     box.log.lapped(4, 5, START_NS)
     box.log.append(rows[6:])
-    with observe(stop):
-        try:
-            box.log.flush()
-        except DiskTrouble:
-            pass
+    assert box.log.buffered_bytes > 900
+    with observe(stop), suppress(DiskTrouble):
+        box.log.flush()
     assert box.covered() == list(range(last_quarantined(box.options, box.folder, SESSION) + 1))
     assert box.log.flush() == 6
+    assert box.log.buffered_bytes == 0
     assert box.covered() == list(range(7))
 
 

@@ -245,6 +245,12 @@ def test_an_idle_file_is_due_after_its_window(tmp_path):
     assert not writer.due(START_NS + 300 * NS)
     assert writer.due(START_NS + 300 * NS + 1)
     writer.seal()
+    put(writer, 1, 1)
+    writer.flush()
+    writer.append_gap(gap_of(2, 4))
+    assert not writer.due(START_NS + 900 * NS), "the gap line belongs to the next file"
+    put(writer, 5, 1)
+    writer.seal()
     assert not writer.due(START_NS + 900 * NS)
     assert writer.open_bytes == writer.buffered_bytes == writer.oldest_ts_ns == 0
 

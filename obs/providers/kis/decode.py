@@ -31,7 +31,7 @@ from obs.providers.base import (
     UNKNOWN_ROW,
     Context,
     Fault,
-)  # fmt: skip
+)
 from obs.providers.kis import protocol as p
 from obs.providers.kis.fields import (
     Numbers,
@@ -43,7 +43,7 @@ from obs.providers.kis.fields import (
     time_of_day,
     trade_phase,
     us_phase,
-)  # fmt: skip
+)
 from obs.providers.kis.symbols import KR_SYMBOL, US_PREFIXES, US_SYMBOL
 from obs.record.schema import HAS_QUOTE, INPUT_QUOTE, INPUT_TRADE, NO_SEQ, SIDES, SYMBOL_BYTES
 
@@ -192,7 +192,7 @@ def _located(fields: list[bytes], layout: _Layout, rows: dict[bytes, int], bad: 
         raise DecodeError("count", records=len(anchors), allowed=MAX_INPUTS_PER_MESSAGE)
     stretches = list(itertools.pairwise([*anchors, len(fields)]))
     widths = [stop - start for start, stop in stretches if layout.minimum <= stop - start < layout.beyond]
-    width = max(widths, key=widths.count, default=layout.minimum)
+    width = max(sorted(set(widths)), key=widths.count, default=layout.minimum)
     spans = []
     for start, stop in stretches:
         if stop - start < layout.minimum or (widths.count(width) > 1 and width != stop - start < layout.beyond):
@@ -209,7 +209,7 @@ def _located(fields: list[bytes], layout: _Layout, rows: dict[bytes, int], bad: 
 
 
 def _faults(payload: bytes, fields: list[bytes], bad: list[tuple[int, int, str]]) -> list[Fault]:
-    """Turn places of fields into places of bytes. Source: fields[0] lost its header, all else is as in the payload."""
+    """Turn places of fields into places of bytes: fields[0] lost its header, all else is as in the payload."""
     ends: list[int] = []
     at = len(payload) - sum(map(len, fields)) - len(fields) + 1
     starts = []

@@ -32,7 +32,7 @@ from obs.providers.base import (
     UNKNOWN_ROW,
     Context,
     Fault,
-)  # fmt: skip
+)
 from obs.providers.upbit import protocol as p
 from obs.providers.upbit.messages import DEFAULT, SIMPLE, Names
 from obs.providers.upbit.symbols import SYMBOL, without_depth

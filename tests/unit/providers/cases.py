@@ -49,14 +49,33 @@ _CODES = ["KRW-BTC", "KRW-ETH", "BTC-ARK", "BTC-FCT2", "BTC-STPT", "BTC-ITAM", "
           "BTC-PAX"]  # fmt: skip
 CASES = [
     Case(
-        "kis-kr", kis(), synthetic_kis.SYMBOLS, synthetic_kis.FRAMES, synthetic_kis.CONTROL_FRAMES, "kis", ["005930", "000660"],
+        "kis-kr",
+        kis(),
+        synthetic_kis.SYMBOLS,
+        synthetic_kis.FRAMES,
+        synthetic_kis.CONTROL_FRAMES,
+        "kis",
+        ["005930", "000660"],
         recorded.kis_rows,
     ),
     Case(
-        "kis-us", kis("us_stocks", "us", ("trade",)), synthetic_kis.US_SYMBOLS, synthetic_kis.US_FRAMES, synthetic_kis.CONTROL_FRAMES, "kis",
-        ["NAS:AAPL", "NAS:GOOGL"], recorded.kis_rows,
+        "kis-us",
+        kis("us_stocks", "us", ("trade",)),
+        synthetic_kis.US_SYMBOLS,
+        synthetic_kis.US_FRAMES,
+        synthetic_kis.CONTROL_FRAMES,
+        "kis",
+        ["NAS:AAPL", "NAS:GOOGL"],
+        recorded.kis_rows,
     ),
     Case(
-        "upbit", upbit(), synthetic_upbit.SYMBOLS, synthetic_upbit.FRAMES, synthetic_upbit.CONTROL_FRAMES, "upbit", _CODES, recorded.upbit_rows,
+        "upbit",
+        upbit(),
+        synthetic_upbit.SYMBOLS,
+        synthetic_upbit.FRAMES,
+        synthetic_upbit.CONTROL_FRAMES,
+        "upbit",
+        _CODES,
+        recorded.upbit_rows,
     ),
-]  # fmt: skip
+]

@@ -26,11 +26,12 @@ def frames(provider: str) -> Iterator[tuple[str, bytes, int | None]]:
     assert files, f"no ws_* files in {folder}/{provider}"
     for path in files:
         for number, line in enumerate(path.read_bytes().splitlines(), 1):
-            recv_ns = None
+            place = f"{path.name}:{number}"
             if path.suffix == ".tsv":
-                seconds, _, line = line.partition(b"\t")
-                recv_ns = int(Decimal(seconds.decode()) * 10**9)
-            yield f"{path.name}:{number}", line, recv_ns
+                seconds, _, payload = line.partition(b"\t")
+                yield place, payload, int(Decimal(seconds.decode()) * 10**9)
+            else:
+                yield place, line, None
 
 
 def _ns(day: str, time: str) -> int:
@@ -53,23 +54,59 @@ def _kis_row(tr_id: str, f: list[str], places: dict[str, int], recv_ns: int) -> 
     if tr_id == "H0STCNT0":
         change = abs(Decimal(f[4])) * {"1": -1, "2": -1, "3": 0, "4": 1, "5": 1}[f[3]]
         return row(
-            "trade", f[0], places[f[0]], event_ns=_ns(f[33], f[1]), recv_ns=recv_ns, side={"1": "buy", "5": "sell"}.get(f[21], ""), quoted=True,
-            phase={"20": "regular"}[f[34]], price=_price(f[2]), size=float(f[12]), bid_price=_price(f[11]), ask_price=_price(f[10]),
-            bid_size=float(f[37]), ask_size=float(f[36]), acc_volume=float(f[13]), base_price=float(Decimal(f[2]) + change), acc_day=int(f[33]),
-        )  # fmt: skip
+            "trade",
+            f[0],
+            places[f[0]],
+            event_ns=_ns(f[33], f[1]),
+            recv_ns=recv_ns,
+            side={"1": "buy", "5": "sell"}.get(f[21], ""),
+            quoted=True,
+            phase={"20": "regular"}[f[34]],
+            price=_price(f[2]),
+            size=float(f[12]),
+            bid_price=_price(f[11]),
+            ask_price=_price(f[10]),
+            bid_size=float(f[37]),
+            ask_size=float(f[36]),
+            acc_volume=float(f[13]),
+            base_price=float(Decimal(f[2]) + change),
+            acc_day=int(f[33]),
+        )
     if tr_id == "H0STASP0":
         day = datetime.fromtimestamp(recv_ns / 1e9, KST).strftime("%Y%m%d")
         return row(
-            "quote", f[0], places[f[0]], event_ns=_ns(day, f[1]), recv_ns=recv_ns, phase={"0": "regular"}[f[2]], bid_price=_price(f[13]),
-            ask_price=_price(f[3]), bid_size=float(f[33]), ask_size=float(f[23]), acc_volume=float(f[53]), base_price=-float(f[50]),
+            "quote",
+            f[0],
+            places[f[0]],
+            event_ns=_ns(day, f[1]),
+            recv_ns=recv_ns,
+            phase={"0": "regular"}[f[2]],
+            bid_price=_price(f[13]),
+            ask_price=_price(f[3]),
+            bid_size=float(f[33]),
+            ask_size=float(f[23]),
+            acc_volume=float(f[53]),
+            base_price=-float(f[50]),
             acc_day=int(day),
-        )  # fmt: skip
+        )
     assert tr_id == "HDFSCNT0"
     return row(
-        "trade", f[1], places[f[1]], event_ns=_ns(f[6], f[7]), recv_ns=recv_ns, quoted=True, phase={"1": "pre_market", "2": "regular"}[f[25]],
-        price=_price(f[11]), size=float(f[19]), bid_price=_price(f[15]), ask_price=_price(f[16]), bid_size=float(f[17]), ask_size=float(f[18]),
-        acc_volume=float(f[20]), acc_day=int(f[3]),
-    )  # fmt: skip
+        "trade",
+        f[1],
+        places[f[1]],
+        event_ns=_ns(f[6], f[7]),
+        recv_ns=recv_ns,
+        quoted=True,
+        phase={"1": "pre_market", "2": "regular"}[f[25]],
+        price=_price(f[11]),
+        size=float(f[19]),
+        bid_price=_price(f[15]),
+        ask_price=_price(f[16]),
+        bid_size=float(f[17]),
+        ask_size=float(f[18]),
+        acc_volume=float(f[20]),
+        acc_day=int(f[3]),
+    )
 
 
 def upbit_rows(payload: bytes, places: dict[str, int], recv_ns: int) -> list[dict[str, Any]]:

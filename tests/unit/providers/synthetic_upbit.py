@@ -11,12 +11,12 @@ from inputs import row
 SYMBOLS = ["KRW-BTC", "KRW-ETH", "BTC-1INCH"]
 MS = 1_784_000_000_101
 NS = MS * 1_000_000
-SHORT = {
-    "type": "ty", "code": "cd", "timestamp": "tms", "trade_date": "td", "trade_time": "ttm", "trade_timestamp": "ttms", "trade_price": "tp",
-    "trade_volume": "tv", "ask_bid": "ab", "prev_closing_price": "pcp", "sequential_id": "sid", "best_ask_price": "bap", "best_ask_size": "bas",
-    "best_bid_price": "bbp", "best_bid_size": "bbs", "stream_type": "st", "total_ask_size": "tas", "orderbook_units": "obu", "ask_price": "ap",
-    "bid_price": "bp", "ask_size": "as", "bid_size": "bs", "level": "lv", "acc_trade_volume": "atv", "market_state": "ms",
-}  # fmt: skip
+PAIRS = (
+    "type=ty code=cd timestamp=tms trade_date=td trade_time=ttm trade_timestamp=ttms trade_price=tp trade_volume=tv ask_bid=ab "
+    "prev_closing_price=pcp sequential_id=sid best_ask_price=bap best_ask_size=bas best_bid_price=bbp best_bid_size=bbs stream_type=st "
+    "total_ask_size=tas orderbook_units=obu ask_price=ap bid_price=bp ask_size=as bid_size=bs level=lv acc_trade_volume=atv market_state=ms"
+)
+SHORT = dict(pair.split("=") for pair in PAIRS.split())
 
 
 def literal(spelling: str) -> str:
