@@ -30,9 +30,9 @@ from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.segment.disk import gap_reason, require_floor
 from obs.segment.format import Series
 from obs.segment.manifest import describe
-from obs.segment.quarantine import QuarantineFile, QuarantineOptions
+from obs.segment.quarantine import QuarantineFile, QuarantineOptions, last_quarantined
 from obs.segment.reader import find, last_archived
-from obs.segment.recover import recover_open
+from obs.segment.recover import Recovered, recover_open
 from obs.segment.textlog import last_event_seqs
 from obs.segment.writer import SegmentOptions
 from obs.shm import Counters
@@ -118,6 +118,9 @@ class _Archive:
         """Bring the disk to a whole-line end, tell of lost rings, and open a drain for every ring that is there."""
         assert self._spec.session is not None
         session = self._spec.session
+        # Durable: lines that a killed writer left in the page cache alone must not count before they are fsynced.
+        self._events.recover()
+        self._quarantine.log.recover()
         old = []
         for one in session.old:
             rings = [attach_ring(path, DTYPES[name], one.session_id) for name, path in one.rings.items()]
@@ -125,6 +128,9 @@ class _Archive:
             old.append([self._drain_of(ring) for ring in rings])
         rings = [attach_ring(path, DTYPES[name], session.session_id) for name, path in session.rings.items()]
         self._drains = [self._drain_of(ring) for ring in rings]
+        for ring in _DATASETS:
+            # Open files without one whole frame, whose session nobody can tell, and those of sessions nobody named.
+            self._tell_recovered(recover_open(self._series(ring), progress=self._progress.waiting))
         self._events.flush()
         self._old = old
         self._cell["ready"] = 1
@@ -132,7 +138,9 @@ class _Archive:
 
     def _drain_of(self, ring: Ring) -> Drain:
         if ring.name in _DATASETS:
-            return SegmentDrain(ring, self._series(ring.name), self._segments(ring.name), self._events, self._progress.waiting)
+            drain = SegmentDrain(ring, self._series(ring.name), self._segments(ring.name), self._events, self._progress.waiting)
+            self._tell_recovered(drain.recovered)
+            return drain
         if ring.name == "quarantine":
             return QuarantineDrain(ring, self._quarantine, self._events)
         return EventDrain(ring, self._events)
@@ -161,13 +169,28 @@ class _Archive:
 
     def _last_of(self, session_id: str, ring: str, places: dict[tuple[str, str], int]) -> tuple[int, int]:
         """Return the last archived sequence of a ring, and its time if a segment tells."""
+        if ring == "quarantine":
+            return last_quarantined(self._quarantine.options, self._events.folder, session_id), 0
         if ring not in _DATASETS:
             return places.get((session_id, ring), -1), 0
         series = self._series(ring)
-        recover_open(series, session_id, None, self._progress.waiting)
+        done = recover_open(series, session_id, None, self._progress.waiting)
+        self._tell_recovered(done)
+        for line in (line for one in done for line in one.gaps):
+            self._events.add_gap(line, self._clock.wall_ns())
         segments = find(series, session_id)
         newest = describe(series, segments[-1].path)[0] if segments else None
         return last_archived(series, session_id), newest.tally.last_ts_ns if newest else 0
+
+    def _tell_recovered(self, done: list[Recovered]) -> None:
+        """Log what recovery cut off, and shout where it found damage."""
+        for one in done:
+            facts = {"path": str(one.path), "session": one.session_id, "torn_bytes": one.torn_bytes}
+            if one.quarantined is not None:
+                self._cell["errors"] += 1
+                self._log.error("segment_damaged", **facts, quarantined=str(one.quarantined), damages=[str(d) for d in one.damages])
+            else:
+                self._log.info("segment_recovered", **facts)
 
     # --- rounds
 

@@ -29,6 +29,7 @@ from obs.segment.writer import SegmentOptions, SegmentWriter
 
 BATCH_ROWS: Final = 4096
 _HELD_ROWS: Final = 65536  # in memory, while the disk takes nothing
+_HELD_BYTES: Final = 8 << 20
 _DATASETS: Final = {"tick": "scalp", "swing": "swing"}
 _OVERFLOW: Final = EVENT_KINDS.index("overflow")
 
@@ -80,6 +81,11 @@ class Events:
     def add_gap(self, line: bytes, ts_ns: int) -> None:
         self.log.append(line, ts_ns)
 
+    def recover(self) -> None:
+        """Bring both files to a whole-line end, durably. Raises DiskTrouble."""
+        self.log.recover()
+        self.overflow.recover("_overflow.jsonl")
+
     def flush(self) -> None:
         """Order: the events first; the overflow file is completed from them after a crash."""
         self.log.flush()
@@ -129,8 +135,10 @@ class SegmentDrain:
         self.reason = "ring_lap"
         self._encode = (TickLines if ring.name == "tick" else SwingLines)(series.provider, ring.session_id).encode
         # What the ring still holds is taken from it again, unless it is known to be fsynced.
-        keep_seq = max(self.consumer.durable, ring.oldest) - 1
-        recover_open(series, ring.session_id, keep_seq, progress)
+        durable, oldest = self.consumer.durable, ring.oldest
+        # A living feed overwrites on: what it would reach before it is taken again is kept as it is.
+        keep_seq = (durable if durable >= oldest else oldest + ring.capacity // 4) - 1
+        self.recovered = recover_open(series, ring.session_id, keep_seq, progress)
         self._copy_gaps(series)
         self.consumer.seek(last_archived(series, ring.session_id) + 1)
         self._writer = SegmentWriter(series, options, ring.session_id, progress)
@@ -181,7 +189,7 @@ class SegmentDrain:
         durable = self._writer.durable_seq
         if durable + 1 > self.consumer.durable:
             self.consumer.durable = durable + 1
-        if durable == self._writer.appended_seq:
+        if not self._writer.buffered_bytes:
             self._rows_held = 0
         while self._holes and self._holes[0][0] <= durable:
             _, line, ts_ns = self._holes.pop(0)
@@ -254,6 +262,8 @@ class QuarantineDrain:
         self.reason = "ring_lap"
 
     def pump(self, now_ns: int) -> int:
+        if self._log.buffered_bytes >= _HELD_BYTES:
+            return 0
         batch = self.consumer.poll(BATCH_ROWS)
         if batch.lost:
             self._log.lapped(batch.first_seq - batch.lost, batch.first_seq - 1, now_ns)

@@ -10,7 +10,6 @@ Order, the heart of the accounting (obs.ledger.intake): the intake is committed,
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ from obs.clock import NS, Clock, minute_of
 from obs.errors import DecodeError
 from obs.ledger import Intake, Snapshot, counts_payloads
 from obs.providers.base import Context, Control, Provider
+from obs.record.chunks import message_chunks
 from obs.record.events import gap_payload, make_event
-from obs.record.schema import CHUNK, CHUNK_DATA_BYTES, CHUNK_KEEP_BYTES, INPUT
+from obs.record.schema import INPUT
 from obs.ring import Producer, Ring
 from obs.sample import Completeness, Missed, Slots, boundary_after
 from obs.shm import Board
@@ -168,7 +168,8 @@ class Recorder:
             self.turn(recv_ns)
         self._fates.messages += 1
         self._fates.quarantined += 1
-        self._stage_chunks(data, recv_ns, reason, total_bytes, sha256, whole=True)
+        self._chunks.append(message_chunks(data, recv_ns, reason, whole=True, total_bytes=total_bytes, sha256=sha256))
+        self.totals.quarantined += 1
         self._last_ns = recv_ns
         self.process()
 
@@ -374,22 +375,8 @@ class Recorder:
             )  # fmt: skip
 
     def _set_aside(self, data: bytes, recv_ns: int, reason: str, *, whole: bool) -> None:
-        self._stage_chunks(data, recv_ns, reason, len(data), hashlib.sha256(data).digest(), whole=whole)
-
-    def _stage_chunks(self, data: bytes, recv_ns: int, reason: str, total_bytes: int, sha256: bytes, *, whole: bool) -> None:
-        """Stage the chunks of bytes that could not be read; at most CHUNK_KEEP_BYTES of them are kept."""
-        kept = data[:CHUNK_KEEP_BYTES]
-        parts = max(1, -(-len(kept) // CHUNK_DATA_BYTES))
-        chunks = np.zeros(parts, CHUNK)
-        chunks["recv_ns"], chunks["parts"], chunks["total_bytes"] = recv_ns, parts, total_bytes
-        chunks["part"] = np.arange(parts)
-        chunks["whole"], chunks["reason"] = whole, reason.encode("ascii", "replace")[:32]
-        chunks["sha256"] = np.void(sha256)
-        for part in range(parts):
-            piece = kept[part * CHUNK_DATA_BYTES : (part + 1) * CHUNK_DATA_BYTES]
-            chunks["data_bytes"][part] = len(piece)
-            chunks["data"][part] = np.void(piece.ljust(CHUNK_DATA_BYTES, b"\0"))
-        self._chunks.append(chunks)
+        """Stage bytes that could not be read."""
+        self._chunks.append(message_chunks(data, recv_ns, reason, whole=whole))
         self.totals.quarantined += whole
 
     def _publish_chunks(self) -> None:

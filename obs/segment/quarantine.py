@@ -15,7 +15,6 @@ A log of lines in two files is still one sequence: what is durable of it is alwa
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,31 +25,11 @@ import numpy as np
 import orjson
 
 from obs.record.events import gap_line, gap_payload, iso_ms
-from obs.record.schema import CHUNK, CHUNK_DATA_BYTES, CHUNK_KEEP_BYTES
 from obs.segment.disk import Progress, silent
 from obs.segment.textlog import TextLog, day_files, day_name, last_event_seqs, text_lines
 
 RING: Final = "quarantine"
 FULL: Final = "quarantine_full"
-
-
-def message_chunks(data: bytes, recv_ns: int, reason: str, *, whole: bool) -> np.ndarray:
-    """Cut an unreadable message or span into CHUNK rows, shape (parts,), ready to publish together (the ring sets seq).
-
-    `whole`: nothing in the message was readable. At most CHUNK_KEEP_BYTES are kept; length and hash are of all of it.
-    """
-    kept = data[:CHUNK_KEEP_BYTES]
-    parts = max(1, -(-len(kept) // CHUNK_DATA_BYTES))
-    rows = np.zeros(parts, CHUNK)
-    rows["recv_ns"], rows["parts"], rows["part"] = recv_ns, parts, np.arange(parts)
-    rows["total_bytes"], rows["whole"] = len(data), whole
-    rows["reason"] = reason.encode("ascii", "replace")
-    rows["sha256"] = np.void(hashlib.sha256(data).digest())
-    for part in range(parts):
-        piece = kept[part * CHUNK_DATA_BYTES : (part + 1) * CHUNK_DATA_BYTES]
-        rows["data_bytes"][part] = len(piece)
-        rows["data"][part] = np.void(piece.ljust(CHUNK_DATA_BYTES, b"\0"))
-    return rows
 
 
 @dataclass

@@ -187,6 +187,7 @@ class _Socket(WSListener):
 
     def __init__(self, options: ConnectOptions, sink: MessageSink, clock: Clock) -> None:
         self.frame: WSFrame | None = None
+        self.last_frame_ns = 0
         self.transport: WSTransport | None = None
         self.writable = asyncio.Event()
         self.writable.set()
@@ -206,7 +207,6 @@ class _Socket(WSListener):
         self._end: CloseReason | None = None
         self._error: Exception | None = None  # of the sink, or of ours
         self._transport_error: Exception | None = None
-        self._last_frame_ns = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._over: asyncio.Task[CloseReason] | None = None
 
@@ -240,15 +240,14 @@ class _Socket(WSListener):
         if self._abandoned:
             transport.disconnect(graceful=False)
             return
-        below = transport.underlying_transport
-        self._tap = Tap(cast(asyncio.BufferedProtocol, below.get_protocol()), self)
-        below.set_protocol(self._tap)
+        self._tap = Tap(transport, self, self._mono_ns)
+        transport.underlying_transport.set_protocol(self._tap)
         self._over = self._loop.create_task(self._settle(transport))
         options = self._options
         self._liveness = Liveness(
             self._mono_ns(), _ns(options.ping_every_s), _ns(options.pong_timeout_s), _ns(options.idle_s)
         )  # fmt: skip
-        self._last_frame_ns = self._liveness.opened_ns
+        self.last_frame_ns = self._liveness.opened_ns
         self._watch_at(self._liveness.first())
         try:
             self._sink.on_open()
@@ -303,11 +302,8 @@ class _Socket(WSListener):
         self.end("peer_close", code or 1005, detail=words, reply=1000 if code in _UNSENDABLE else code)
         transport.disconnect(graceful=True)  # also where it is the answer to our own CLOSE
 
-    def frames_read(self) -> None:
-        self._last_frame_ns = self._mono_ns()
-
-    def bytes_parsed(self) -> None:
-        if self._end is None and self.transport is not None and self.transport.is_close_frame_sent:
+    def close_sent(self) -> None:
+        if self._end is None:
             # We have sent no CLOSE: picows has, and drops what breaks the protocol. It says why when the socket is gone.
             self._end = CloseReason("framing", 1002)
             self._deliver = _ignore
@@ -325,7 +321,7 @@ class _Socket(WSListener):
         self._transport_error = error
 
     def _watch(self) -> None:
-        verdict = self._liveness.judge(self._mono_ns(), self._last_frame_ns)
+        verdict = self._liveness.judge(self._mono_ns(), self.last_frame_ns)
         if verdict.action == "ping" and self.transport is not None:
             self.transport.send_ping()
             self._check_unsent()

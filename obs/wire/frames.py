@@ -4,8 +4,8 @@ picows parses frames out of its own buffer and delivers them one by one, fragmen
 protocol it drops with a text, and its buffer is out of reach. So a Tap stands between the transport and picows. It copies
 each read before picows parses it (parsing may move or free the memory behind the view), and afterwards keeps of the copy
 only what lies behind the last frame that was delivered: an incomplete frame, or the bytes that broke the framing. That is
-one copy per read of at most 64 KiB, not per message: 2 % of the cost of a flood of 300-byte messages, 8 ns each (EPYC,
-Python 3.11; tests/integration/test_wire_throughput.py prints it for the machine at hand).
+one copy per read of at most 64 KiB, not per message: about 2 % of the cost of a flood of 300-byte messages
+(tests/integration/test_wire_throughput.py prints it for the machine at hand).
 
 Join puts the fragments of a message together, up to a bound; of a longer one it keeps the head, the length and the hash.
 """
@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
-from picows import WSFrame
+from picows import WSFrame, WSTransport
 
 KEEP_BYTES: Final = 64 * 1024  # of what cannot be handed over as a message; quarantine keeps as much
 # Per read. It bounds the copy, and picows' buffer, which doubles whenever a read fills it and never shrinks: after a stop of
@@ -106,12 +106,10 @@ class Reader(Protocol):
 
     frame: WSFrame | None  # the last frame that was delivered; only its tail_size is read, which is a number of its own
 
-    def frames_read(self) -> None:
-        """Called after a read that completed at least one frame."""
-        ...
+    last_frame_ns: int  # monotonic, of the last read that completed a frame
 
-    def bytes_parsed(self) -> None:
-        """Called after every read, when picows has parsed it."""
+    def close_sent(self) -> None:
+        """Called after a read if a CLOSE has been sent, by whomever."""
         ...
 
     def writing_paused(self, paused: bool) -> None:
@@ -126,9 +124,12 @@ class Reader(Protocol):
 class Tap(asyncio.BufferedProtocol):
     """Stands between a transport and picows' protocol; see above. Nothing may keep a view of its buffer."""
 
-    def __init__(self, inner: asyncio.BufferedProtocol, reader: Reader) -> None:
+    def __init__(self, transport: WSTransport, reader: Reader, mono_ns: Callable[[], int]) -> None:
+        inner = cast(asyncio.BufferedProtocol, transport.underlying_transport.get_protocol())
         self._inner = inner
+        self._transport = transport
         self._reader = reader
+        self._mono_ns = mono_ns
         # picows' C methods bound once; typeshed knows the abstract class only.
         self._give: Callable[[int], memoryview] = cast(Any, inner).get_buffer
         self._parse: Callable[[int], None] = cast(Any, inner).buffer_updated
@@ -162,13 +163,14 @@ class Tap(asyncio.BufferedProtocol):
             tail = frame.tail_size
             self._tail = bytes(copy[nbytes - tail : nbytes]) if tail else b""
             self._more = None
-            reader.frames_read()
+            reader.last_frame_ns = self._mono_ns()
         else:
             if self._more is None:
                 self._more = Head()
                 self._more.add(self._tail)
             self._more.add(copy[:nbytes])
-        reader.bytes_parsed()
+        if self._transport.is_close_frame_sent:
+            reader.close_sent()
 
     def divert(self, begin: bytes | None = None, tail_bytes: int = 0) -> None:
         """Parse no more: keep what is unparsed, and what still comes.

@@ -34,7 +34,7 @@ class ConnectOptions:
     max_message_bytes: int = 1 << 20  # a longer one is reported as broken, and the connection goes on
     max_frame_bytes: int = 16 << 20  # a longer frame closes it: picows holds a frame whole, in a buffer of up to twice this
     max_unsent_bytes: int = 1 << 20  # more than this unsent: the venue does not read, the connection is cut
-    keepalive: tuple[int, int, int] = (3, 1, 3)  # TCP: seconds idle, seconds between probes, probes; see connection.py
+    keepalive: tuple[int, int, int] = (2, 1, 2)  # TCP: seconds idle, seconds between probes, probes; see dial.py
 
     def __post_init__(self) -> None:
         shown = masked_url(self.url)

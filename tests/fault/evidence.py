@@ -7,11 +7,13 @@ to have the number of a record back. Memory: a record is kept as a few integers 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +132,8 @@ class Files:
         for day in sorted(folder.glob("????????")):
             manifest = {line["path"]: line for line in lines_of(day / "manifest.jsonl", self.problems)}
             listed = {Path(name).name for name in manifest}
-            # In the order of their sequences, which is also the order in which the files were begun.
             paths = {path.name: path for path in day.iterdir()}
-            for name in sorted(paths, key=lambda name: paths[name].stat().st_mtime_ns):
-                path = paths[name]
+            for name, path in sorted(paths.items()):
                 if name.endswith(".jsonl.zst"):
                     if name not in listed:
                         self.problems.append(f"{path}: no manifest line")
@@ -159,6 +159,9 @@ class Files:
                 self._take(ticks, line, path)
                 spans.append((line["seq"], line["seq"]))
                 records += 1
+        breaks = [(one, two) for one, two in pairwise(spans) if two[0] != one[1] + 1]
+        if breaks:
+            self.problems.append(f"{path}: sequences do not follow each other: {breaks[:3]}")
         found = (records, spans[0][0] if spans else None, spans[-1][1] if spans else None)
         told = (manifest["records"], manifest["first_seq"], manifest["last_seq"])
         if found != told or sessions != {manifest["session_id"]}:
@@ -173,8 +176,6 @@ class Files:
         ticks.value.append(hash(record_columns(line)))
 
     def _check_quarantine(self) -> None:
-        import base64
-
         for line in self.quarantine:
             if line["data"] is None:
                 continue

@@ -111,8 +111,9 @@ class TapWithoutCopy(Tap):
     def buffer_updated(self, nbytes: int) -> None:
         self._reader.frame = None
         self._parse(nbytes)
-        self._reader.frames_read()
-        self._reader.bytes_parsed()
+        self._reader.last_frame_ns = self._mono_ns()
+        if self._transport.is_close_frame_sent:
+            self._reader.close_sent()
 
 
 async def bare(url: str) -> tuple[float, float]:

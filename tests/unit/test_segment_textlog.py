@@ -16,10 +16,11 @@ import pytest
 from segment_lines import NS, SEOUL, SESSION, START_NS, gap_of
 
 from obs.errors import DiskTrouble
+from obs.record.chunks import message_chunks
 from obs.record.events import event_line, gap_line, gap_payload, make_event
 from obs.record.schema import CHUNK_DATA_BYTES, CHUNK_KEEP_BYTES
 from obs.segment.disk import gap_reason, observe, require_floor
-from obs.segment.quarantine import QuarantineFile, QuarantineLog, QuarantineOptions, last_quarantined, message_chunks
+from obs.segment.quarantine import QuarantineFile, QuarantineLog, QuarantineOptions, last_quarantined
 from obs.segment.sessions import SessionStart, append_end, append_start, read_sessions, sessions_path
 from obs.segment.textlog import TextLog, day_files, day_name, last_event_seqs, text_lines
 

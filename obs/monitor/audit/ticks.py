@@ -45,7 +45,7 @@ class Sums:
         self._rows += len(self._blocks[-1])
         if self._rows > _PACK:
             self._blocks = [grouped(np.concatenate(self._blocks))]
-            self._rows = -len(self._blocks[0])  # packed rows do not count again
+            self._rows = 0
 
     def table(self) -> np.ndarray:
         """Return the sums, shape (n,), sorted, each (session, minute, symbol) once."""
