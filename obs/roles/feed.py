@@ -191,8 +191,8 @@ class _Feed:
         return {
             "name": link.name, "connected": state.connected, "since_mono_ns": state.since_ns, "connection_no": state.connection_no,
             "attempt": state.attempt, "reconnects": state.reconnects, "last_reason": state.last_reason,
-            "closed_market": state.closed_market, "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)), "wanted": len(link.subscriptions.pairs),
-            "refused": link.subscriptions.silent_symbols(),
+            "closed_market": state.closed_market, "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)),
+            "wanted": len(link.subscriptions.pairs), "refused": link.subscriptions.silent_symbols(),
         }  # fmt: skip
 
     async def _close(self, tasks: list[asyncio.Task[None]]) -> None:

@@ -32,6 +32,7 @@ def command(config: Config, venue: str, port: int) -> list[str]:
     words = [
         sys.executable, "-m", "obs.sim", venue, "--port", str(port), "--source", demo.source,
         "--rate", str(demo.rate / len(VENUES)), "--seed", str(demo.seed), "--log", str(log), "--die-with-parent",
+        "--zombie-s", "0.3",
     ]  # fmt: skip
     if demo.recordings is not None:
         words += ["--recordings", str(demo.recordings)]

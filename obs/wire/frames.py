@@ -4,8 +4,8 @@ picows parses frames out of its own buffer and delivers them one by one, fragmen
 protocol it drops with a text, and its buffer is out of reach. So a Tap stands between the transport and picows. It copies
 each read before picows parses it (parsing may move or free the memory behind the view), and afterwards keeps of the copy
 only what lies behind the last frame that was delivered: an incomplete frame, or the bytes that broke the framing. That is
-one copy per read of at most 64 KiB, not per message: about 2 % of the cost of a flood of 300-byte messages
-(tests/integration/test_wire_throughput.py prints it for the machine at hand).
+one copy per read of at most 64 KiB, not per message: 1 to 3 % of the cost of a flood of 300-byte messages
+(tests/integration/test_wire_throughput.py prints it for the machine at hand), and of one that comes alone.
 
 Join puts the fragments of a message together, up to a bound; of a longer one it keeps the head, the length and the hash.
 """
@@ -21,7 +21,7 @@ from picows import WSFrame, WSTransport
 
 KEEP_BYTES: Final = 64 * 1024  # of what cannot be handed over as a message; quarantine keeps as much
 # Per read. It bounds the copy, and picows' buffer, which doubles whenever a read fills it and never shrinks: after a stop of
-# the process the kernel may hold tens of megabytes (tcp_rmem).
+# the process the kernel may hold tens of megabytes (tcp_rmem). It costs a tenth of a loopback flood, where every read is full.
 READ_BYTES: Final = 64 * 1024
 
 

@@ -35,7 +35,8 @@ def test_a_wheel_brings_obs_and_its_sql(tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
     subprocess.run(install, check=True, capture_output=True, text=True)
     shutil.rmtree(source)
-    asked = subprocess.run([sys.executable, "-c", ASKED], check=True, capture_output=True, text=True, cwd="/", env={"PYTHONPATH": str(target)})
+    words, environ = [sys.executable, "-c", ASKED], {"PYTHONPATH": str(target)}
+    asked = subprocess.run(words, check=True, capture_output=True, text=True, cwd="/", env=environ)
     answer = json.loads(asked.stdout)
     assert Path(answer["obs"]).is_relative_to(target)
     assert answer["migrations"] == [1, 2, 3]

@@ -63,10 +63,10 @@ class Counted:
         self._symbols = {place: name for name, place in book.symbols.items()}
         self._told = book.counts.rows()
         every, differing = settled(self._told)
-        every_symbol, differing_symbols = settled(book.symbol_counts.rows())
+        self.every_symbol, differing_symbols = settled(book.symbol_counts.rows())
         self._everything = every
         self.buckets = self._inside(every)
-        self.symbols = self._inside(every_symbol)
+        self.symbols = self._inside(self.every_symbol)
         self._gaps = [
             (self._rank(gap.session_id), int(gap.first_seq), END if gap.last_seq is None else int(gap.last_seq))
             for gap in book.gaps.values() if gap.sink == "archive" and gap.ring == "event"
