@@ -19,14 +19,14 @@ from obs.ledger import counts_payloads
 from obs.ledger import read as read_intake
 from obs.log import Log
 from obs.market import calendar as calendars
-from obs.providers.base import Credential, Provider, ProviderOptions
-from obs.providers.registry import make_provider
+from obs.providers.base import Credential
 from obs.record.schema import DTYPES
 from obs.ring import attach_ring, fence
 from obs.roles.link import Link
 from obs.roles.recorder import Recorder, Rings
 from obs.roles.subscriptions import Standing
 from obs.roles.takeover import debt_of
+from obs.roles.venue import provider_of
 from obs.sample import Slots
 from obs.shm import Board, Counters
 
@@ -218,13 +218,3 @@ class _Feed:
         self._recorder.stop()
         self._show()
         self._log.info("feed_stopped", records=self._recorder.totals.records, messages=self._recorder.messages)
-
-
-def provider_of(spec: ProcessSpec) -> Provider:
-    """Return the provider that a specification names, made from its configuration."""
-    config = spec.provider
-    assert config is not None
-    return make_provider(
-        config.type,
-        ProviderOptions(config.name, config.market, config.venue, config.channels, config.slots, config.rest_url, config.ws_url),
-    )

@@ -187,24 +187,23 @@ class Link:
             symbols[row - 1] = symbol
         self._context = provider.context(symbols)
         self.subscriptions.reconnected()
-        options = ConnectOptions(
-            provider.connect_url(), ping_every_s=limits.ping_every_s, pong_timeout_s=limits.pong_timeout_s, idle_s=limits.mute_s
-        )
-        connection = self._connection = Connection(options, self, self._clock)
+        if self._connection is None:  # one object for all lives: it keeps the TLS context
+            options = ConnectOptions(
+                provider.connect_url(), ping_every_s=limits.ping_every_s, pong_timeout_s=limits.pong_timeout_s, idle_s=limits.mute_s
+            )
+            self._connection = Connection(options, self, self._clock)
+        connection = self._connection
+        await connection.connect()
+        tending = asyncio.create_task(self._tend(connection, token))
         try:
-            await connection.connect()
-            tending = asyncio.create_task(self._tend(connection, token))
-            try:
-                closed = await connection.wait_closed()
-            finally:
-                tending.cancel()
-                await asyncio.gather(tending, return_exceptions=True)
-            tell = self._log.info if self.state.last_reason in ("stopped", "market_closed") else self._log.warning
-            facts = {"reason": self.state.last_reason, "code": closed.code, "text": closed.detail, "messages": self._messages}
-            tell("disconnected", link=self.name, **facts)
-            return (self._clock.mono_ns() - self._opened_mono) / NS
+            closed = await connection.wait_closed()
         finally:
-            self._connection = None
+            tending.cancel()
+            await asyncio.gather(tending, return_exceptions=True)
+        tell = self._log.info if self.state.last_reason in ("stopped", "market_closed") else self._log.warning
+        facts = {"reason": self.state.last_reason, "code": closed.code, "text": closed.detail, "messages": self._messages}
+        tell("disconnected", link=self.name, **facts)
+        return (self._clock.mono_ns() - self._opened_mono) / NS
 
     async def _approval(self) -> str:
         """Fetch the key that this connection authenticates with; a unique ticket where the venue wants only that."""

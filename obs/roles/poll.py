@@ -20,7 +20,7 @@ from obs.providers.base import Credential
 from obs.record.events import make_event
 from obs.record.schema import EVENT
 from obs.ring import Producer, attach_ring, fence
-from obs.roles.feed import provider_of
+from obs.roles.venue import provider_of
 from obs.shm import Board, Counters
 from obs.wire import RestClient
 

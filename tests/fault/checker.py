@@ -54,6 +54,10 @@ class Verdict:
     gaps: Counter[str] = field(default_factory=Counter)  # reason/sink -> rows
     gap_lines: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    malformed: list[dict[str, Any]] = field(default_factory=list)  # as the exchange's log names them
+    done: list[dict[str, Any]] = field(default_factory=list)  # what else the exchange's log says that it did
+    latency: list[tuple[int, int]] = field(default_factory=list)  # receive time, and how long after the exchange's own note of it
 
     def __str__(self) -> str:
         lost = f"archive_lost={self.archive_lost} database_lost={self.database_lost} unreceived={self.unreceived}"
@@ -82,6 +86,7 @@ class _Provider:
         self.conn = conn
         self.say = self.files.problems.append
         self.verdict = Verdict(provider, self.files.problems, gap_lines=self.files.gaps, quarantine=self.files.quarantine)
+        self.verdict.events, self.verdict.malformed, self.verdict.done = self.files.events, self.sent.malformed, self.sent.dos
         self.archive_gaps: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         for gap in self.files.gaps:
             if gap["sink"] == "archive":
@@ -259,6 +264,7 @@ class _Provider:
                     continue
                 seen.add(pair)
                 walk.to(at, session_id, ticks.seq[index], ticks.recv_ns[index])
+                self.verdict.latency.append((ticks.recv_ns[index], ticks.recv_ns[index] - sent.t_ns[at]))
             for seq, symbol, k in extra.get(session_id, []):
                 if (symbol, k) in seen or (symbol, k) not in place:
                     self.say(f"{session_id} seq {seq} (only in the database): never sent, or stored twice: k={k}")

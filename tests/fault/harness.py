@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ import orjson
 import psutil
 from checker import Verdict, check
 
+from obs.config import demo_environ
+from obs.config.demo import KIS_SYMBOLS, UPBIT_SYMBOLS
 from obs.pg import postmaster
 from obs.pg.cluster import locate
 from obs.pg.embedded import EmbeddedPostgres
@@ -64,9 +67,15 @@ def steady_for(what: str, seconds: float, condition: Callable[[], bool]) -> None
 
 
 class Demo:
-    """One data directory with its supervisor. `tables`: of the configuration file, by name; `dsn`: None = embedded database."""
+    """One data directory with its supervisor. `tables`: of the configuration file, by name; `dsn`: None = embedded database.
 
-    def __init__(self, folder: Path, test: str, *, dsn: str | None = None, **tables: dict[str, Any]) -> None:
+    `venues`: run the exchanges here, with these further words on their command lines, and the collector as for real ones: they
+    outlive the supervisor, and can be told to misbehave.
+    """
+
+    def __init__(
+        self, folder: Path, test: str, *, dsn: str | None = None, venues: dict[str, list[str]] | None = None, **tables: dict[str, Any]
+    ) -> None:
         self.folder, self.data, self.dsn = folder, folder / "data", dsn
         self.random = random.Random(f"{SEED} {test}")
         self.shm = Path(tempfile.mkdtemp(prefix="obs-fault-", dir="/dev/shm"))
@@ -77,6 +86,9 @@ class Demo:
         self.figures: dict[str, Any] = {}
         self._postgres = EmbeddedPostgres(self.data / "pg")
         self.config = folder / "obs.toml"
+        self.venues: dict[str, Venue] = {}
+        for provider, words in (venues or {}).items():
+            self.venues[provider] = Venue(provider, self.rate / 2, self.data / "sim" / f"{provider}.jsonl", words)
         self.configure(**tables)
 
     def configure(self, **tables: dict[str, Any]) -> None:
@@ -88,6 +100,12 @@ class Demo:
             "archive": {"flush_s": 0.2, "segment_s": 5},
             "loader": {"flush_s": 0.2},
         }
+        for provider, venue in self.venues.items():
+            symbols = {"kis": KIS_SYMBOLS, "upbit": UPBIT_SYMBOLS}[provider]
+            wanted[f"providers.{provider}"] = {
+                "rest_url": f"http://127.0.0.1:{venue.port}", "ws_url": f"ws://127.0.0.1:{venue.port}", "symbols": symbols,
+                "credentials": ["DEMO_KIS"] if provider == "kis" else [], "mode": "tape", "hours": "always",
+            }  # fmt: skip
         for name, table in tables.items():
             wanted.setdefault(name, {}).update(table)
         lines = [f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) for name, table in wanted.items()]
@@ -96,13 +114,15 @@ class Demo:
     # --- start and stop
 
     def command(self, *more: str) -> list[str]:
-        return [sys.executable, "-m", "obs.supervisor", "--demo", "--data", str(self.data), "--config", str(self.config), *more]
+        kind = [] if self.venues else ["--demo"]
+        return [sys.executable, "-m", "obs.supervisor", *kind, "--data", str(self.data), "--config", str(self.config), *more]
 
     def start(self, *more: str, records: bool = True) -> None:
         """Start the supervisor; with `records`, return when every provider has published its first record of this start."""
         assert self.process is None
         before = {provider: self.session(provider) for provider in PROVIDERS} if records else {}
         self.starts += 1
+        begun = time.monotonic()
         with open(self.folder / f"supervisor.{self.starts}.log", "wb") as errors, open(self.folder / "stdout", "ab") as out:
             self.process = subprocess.Popen(
                 self.command(*more), stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=_REPOSITORY, env=self._environ(),
@@ -114,11 +134,13 @@ class Demo:
                 f"first record of {provider}",
                 lambda: self._alive() and (new := self.session(provider)) and self.published(provider, new) > (published if new == session else 0),  # noqa: B023
             )
+        if records:
+            self.figures["first_record_s"] = round(max(self.figures.get("first_record_s", 0.0), time.monotonic() - begun), 2)
         self.note()
 
     def _environ(self) -> dict[str, str]:
         environ = {key: value for key, value in os.environ.items() if key not in ("OBS_DSN", "OBS_CONFIG", "NOTIFY_SOCKET")}
-        return environ | ({"OBS_DSN": self.dsn} if self.dsn else {})
+        return environ | ({"OBS_DSN": self.dsn} if self.dsn else {}) | (demo_environ() if self.venues else {})
 
     def _alive(self) -> bool:
         assert self.process is not None
@@ -304,6 +326,8 @@ class Demo:
     def judge(self) -> dict[str, Verdict]:
         """After an ordered stop: run the checker and `obs audit`; return the verdicts."""
         assert self.process is None
+        for venue in self.venues.values():
+            venue.close()
         dsn = self.dsn or self._postgres.start()
         try:
             verdicts = check(self.data, dsn)
@@ -313,8 +337,7 @@ class Demo:
         print(f"\nseed {SEED}  {self.folder.name}  {self.figures}")
         for verdict in verdicts.values():
             print(f"  {verdict} {verdict.unproven or ''}")
-        if (_REPOSITORY / "obs/monitor/audit/main.py").exists():  # DEV
-            self._audit()
+        self._audit()
         return verdicts
 
     def _audit(self) -> None:
@@ -331,6 +354,8 @@ class Demo:
     def close(self) -> None:
         """End whatever is left, and assert that shared memory holds no more than the boards, which outlive sessions."""
         stopped_well = self.process is None
+        for venue in self.venues.values():
+            venue.close()
         self.note()
         if self.process is not None:
             self.process.kill()
@@ -341,6 +366,33 @@ class Demo:
         shutil.rmtree(self.shm)
         shutil.rmtree(self.data / "pg", ignore_errors=True)
         assert not stopped_well or all(name.endswith("-board") for name in names), f"left in shared memory: {names}"
+
+
+class Venue:
+    """One simulated exchange, run by the test itself."""
+
+    def __init__(self, provider: str, rate: float, log: Path, words: list[str]) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [
+            sys.executable, "-m", "obs.sim", provider, "--port", "0", "--source", "numbered", "--rate", str(rate), "--log", str(log),
+            "--die-with-parent", *words,
+        ]  # fmt: skip
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=_REPOSITORY)
+        assert self.process.stdout is not None
+        self.port = int(orjson.loads(self.process.stdout.readline())["port"])
+
+    def do(self, what: str, **parameters: Any) -> None:
+        """Let it misbehave now, in the words of its scripts."""
+        body = orjson.dumps({"do": what, **parameters})
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/sim/do", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            assert answer.status == 200, answer.read()
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def _is(pid: int, created: float) -> bool:

@@ -327,6 +327,35 @@ def test_close_is_answered_within_its_time_or_the_socket_is_cut() -> None:
     run(main(rude, 2.0, []))
 
 
+def test_a_sink_may_answer_and_close_from_within_before_connect_has_returned() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.say(ws_frame(TEXT, b"PINGPONG"))  # in one read with the answer to the handshake
+        assert await peer.hear() == (TEXT, b"hello")
+        assert await peer.hear() == (TEXT, b"PINGPONG")
+        assert await peer.hear() == (CLOSE, (1000).to_bytes(2, "big"))
+        await peer.say(close_frame(1000))
+
+    async def main() -> None:
+        class Answers(Remembers):
+            def on_open(self) -> None:
+                super().on_open()
+                connection.send(b"hello", True)
+
+            def on_message(self, payload: bytes | memoryview, recv_ns: int) -> None:
+                super().on_message(payload, recv_ns)
+                connection.send(bytes(payload), True)
+                connection.close("in_use")
+
+        async with Server(script).listening() as server:
+            sink = Answers()
+            connection = Connection(ConnectOptions(server.url), sink)
+            await connection.connect()
+            assert (await connection.wait_closed()).reason == "in_use"
+            assert sink.messages == [b"PINGPONG"]
+
+    run(main())
+
+
 def test_one_object_connects_again_and_each_life_is_told() -> None:
     async def script(peer: Peer) -> None:
         await peer.say(ws_frame(TEXT, b"%d" % number_of(peer)), close_frame(1000))
@@ -650,6 +679,9 @@ def test_a_refused_handshake_says_why_and_tells_no_secret(script: Script, facts:
                 await connection.connect()
             error = caught.value
             assert error.__cause__ is None
+            assert not connection.is_open
+            with pytest.raises(RuntimeError):
+                await connection.wait_closed()
             assert {name: error.facts[name] for name in facts} == facts
             assert SECRET not in str(error) + repr(error)
             assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -18,7 +18,7 @@ import pytest
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from wire_peers import run
 
-import obs.wire.connection
+import obs.wire.life
 from obs.wire import Connection, ConnectOptions, Excerpt
 from obs.wire.frames import Tap
 
@@ -146,7 +146,7 @@ def test_throughput_beside_a_bare_listener(flood_url: str, monkeypatch: pytest.M
     async def main() -> dict[str, list[tuple[float, float]]]:
         async def uncopied(url: str) -> tuple[float, float]:
             with monkeypatch.context() as patch:
-                patch.setattr(obs.wire.connection, "Tap", TapWithoutCopy)
+                patch.setattr(obs.wire.life, "Tap", TapWithoutCopy)
                 return await ours(url)
 
         rivals: dict[str, Callable[[str], Awaitable[tuple[float, float]]]] = {

@@ -17,7 +17,7 @@ import orjson
 
 from obs.errors import DecodeError
 from obs.monitor.audit.findings import Findings
-from obs.monitor.audit.spans import Runs
+from obs.monitor.audit.spans import END, Runs
 from obs.record.events import gap_key
 from obs.record.jsonl import decode_swings, decode_ticks, is_gap
 from obs.segment.format import OPEN_SUFFIX, Damage, Series, pieces
@@ -50,6 +50,8 @@ class SessionSegments:
         everything = _listed(series, session_id)
         self.segments = [segment for segment in everything if day in (None, segment.path.parent.name)]
         before = [segment.last_seq for segment in everything if segment not in self.segments and segment.last_seq is not None]
+        ends = [segment.last_seq for segment in self.segments]
+        self.last_known = max((END if seq is None else seq for seq in ends), default=-1)  # END: a file is still open
         self.first_expected = max((seq for seq in before if self.segments and seq < self.segments[0].first_seq), default=-1) + 1
 
     def read(self) -> Iterator[np.ndarray]:

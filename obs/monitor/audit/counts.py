@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -56,7 +57,9 @@ class Totals:
 class Counted:
     """The counts of one provider, each once, within the cuts. `order`: place of a session -> its place in time."""
 
-    def __init__(self, book: Book, scope: Scope, order: dict[int, int], cuts: dict[int, Cut], newest_runs: bool, findings: Findings) -> None:
+    def __init__(
+        self, book: Book, scope: Scope, order: dict[int, int], cuts: dict[int, Cut], newest_runs: bool, findings: Findings
+    ) -> None:
         self.book, self._scope, self._order, self._cuts, self._findings = book, scope, order, cuts, findings
         self._newest_runs = newest_runs
         self._names = {place: name for name, place in book.sessions.items()}
@@ -75,7 +78,7 @@ class Counted:
         for rows in (self._inside(differing), self._inside(differing_symbols)):
             for row in rows:
                 symbol = self._symbols[int(row["symbol"])] if rows.dtype == SYMBOL_COUNTS else None
-                self._wrong("counts", "equal copies", "copies that differ", row, symbol=symbol, what="one counts event, published twice, differs")
+                self._wrong("counts", "equal copies", "copies that differ", row, symbol=symbol, what="a counts event that came twice")
 
     def name(self, place: int) -> str:
         return self._names[place]
@@ -85,7 +88,7 @@ class Counted:
 
     def _inside(self, rows: np.ndarray) -> np.ndarray:
         limits = np.array([self._cuts.get(place, Cut()).n for place in range(len(self.book.sessions))] or [END])
-        return rows[(rows["n"] <= limits[rows["of"]]) & self._scope.holds_minutes(rows["minute"])]
+        return np.asarray(rows[(rows["n"] <= limits[rows["of"]]) & self._scope.holds_minutes(rows["minute"])])
 
     def _wrong(self, stage: str, expected: Any, found: Any, row: Any, *, symbol: str | None = None, **facts: Any) -> None:
         self._findings.mismatch(
@@ -146,7 +149,8 @@ class Counted:
         fates = rows["trades"] + rows["quotes"] + rows["ignored"].sum(axis=1)
         for at in np.flatnonzero(rows["inputs"] != fates).tolist():
             symbol = self._symbols[int(rows["symbol"][at])]
-            self._wrong("inputs", int(fates[at]), int(rows["inputs"][at]), rows[at], symbol=symbol, what="inputs = trades + quotes + ignored")
+            inputs = int(rows["inputs"][at])
+            self._wrong("inputs", int(fates[at]), inputs, rows[at], symbol=symbol, what="inputs = trades + quotes + ignored")
 
     def _judge_presence(self) -> None:
         """The provider's own event says how many symbol events its bucket has; every symbol event has one of the provider."""
@@ -159,30 +163,29 @@ class Counted:
             if number == expected:
                 continue
             if number < expected and self._torn(row):
-                self._unproven("counts", f"{expected - number} of its counts events lie in a gap of the event ring", int(row["of"]), int(row["minute"]))
+                why = f"{expected - number} of its counts events lie in a gap of the event ring"
+                self._unproven("counts", why, int(row["of"]), int(row["minute"]))
             else:
                 self._wrong("counts", expected, number, row, what="counts events of symbols in this bucket")
         for (of, n), (number, minute) in found.items():
-            why = self.why_missing(of, minute)
-            if why == GAP:
+            excuse = self.why_missing(of, minute)
+            if excuse == GAP:
                 self._unproven("counts", "the provider's own counts lie in a gap of the event ring", of, minute)
-            elif not why:
-                row = {"of": of, "n": n, "minute": minute}
-                self._wrong("counts", 1, 0, row, what=f"the provider's own counts event of a bucket with {number} symbols")
+            elif not excuse:
+                bucket = {"of": of, "n": n, "minute": minute}
+                self._wrong("counts", 1, 0, bucket, what=f"the provider's own counts event of a bucket with {number} symbols")
 
     def _torn(self, row: np.void) -> bool:
         """Tell whether any copy of a bucket was published across a gap: its symbol events stand right before it."""
         copies = self._told[(self._told["of"] == row["of"]) & (self._told["n"] == row["n"])]
-        return any(
-            self._gap_between((self._order[int(copy["by"])], int(copy["at"]) - int(row["symbols"]) - 1), (self._order[int(copy["by"])], int(copy["at"])))
-            for copy in copies
-        )
+        places = [(self._order[int(copy["by"])], int(copy["at"])) for copy in copies]
+        return any(self._gap_between((rank, at - int(row["symbols"]) - 1), (rank, at)) for rank, at in places)
 
     def _judge_numbers(self) -> None:
         """Buckets are numbered without a hole, but for the empty one that a feed leaves when it stops in order."""
         rows = self._everything
         rows = rows[np.lexsort([rows["n"], np.array([self._order[int(of)] for of in rows["of"]], np.int64)])]
-        for one, other in zip(rows[:-1], rows[1:], strict=True):
+        for one, other in pairwise(rows):
             hole = int(other["n"]) - int(one["n"]) - 1
             if hole <= 0 or not self._judged(other):
                 continue  # smaller: another board, so its numbers began anew
@@ -192,7 +195,8 @@ class Counted:
             if self._gap_between(low, high):
                 self._unproven("counts", f"{hole} buckets of counts lie in a gap of the event ring", int(other["of"]), int(one["minute"]))
             else:
-                self._wrong("counts", int(one["n"]) + 1, int(other["n"]), other, what="number of the next bucket: counts are missing before it")
+                what = "number of the next bucket: some are missing before it"
+                self._wrong("counts", int(one["n"]) + 1, int(other["n"]), other, what=what)
 
     def _judged(self, row: np.void) -> bool:
         cut = self._cuts.get(int(row["of"]), Cut())

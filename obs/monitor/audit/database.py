@@ -75,11 +75,7 @@ class StoredRows:
             self._left = following
         rows = np.concatenate(taken) if taken else self._left[:0]
         self._note(rows["seq"])
-        return rows[np.diff(rows["seq"], prepend=-END) != 0]
-
-    def rest(self) -> None:
-        """Take everything that is left."""
-        self.upto(END)
+        return np.asarray(rows[np.diff(rows["seq"], prepend=-END) != 0])
 
     def _note(self, seqs: np.ndarray) -> None:
         breaks = np.flatnonzero(np.diff(seqs) != 1)

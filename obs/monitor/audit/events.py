@@ -73,10 +73,6 @@ class Gap:
     file: str
     end: int
 
-    @property
-    def sink(self) -> str | None:
-        return self.line["sink"]
-
     def __getattr__(self, name: str) -> Any:
         # Keys of the line are read as attributes; a key that the line lacks is None.
         return self.line.get(name)
@@ -162,7 +158,7 @@ def _take_counts(book: Book, value: dict[str, Any]) -> None:
 
 def settled(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return counts with each event once (the first that was published), and the copies that differ from theirs."""
-    identity = [name for name in _IDENTITY if name in (rows.dtype.names or ())]
+    identity: list[str] = [name for name in _IDENTITY if name in (rows.dtype.names or ())]
     order = np.lexsort([np.arange(len(rows)), *(rows[name] for name in reversed(identity))])
     rows = rows[order]
     if len(rows) < 2:

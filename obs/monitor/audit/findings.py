@@ -36,7 +36,9 @@ class Findings:
                 "found": found, **facts,
             })  # fmt: skip
 
-    def cannot_prove(self, provider: str, stage: str, why: str, *, minute_ns: int | None = None, symbol: str | None = None, **facts: Any) -> None:
+    def cannot_prove(
+        self, provider: str, stage: str, why: str, *, minute_ns: int | None = None, symbol: str | None = None, **facts: Any
+    ) -> None:
         """Note what lies in a gap and can therefore be neither proven nor called wrong."""
         self.counted["unproven", provider, stage] += 1
         if self.counted["unproven", provider, stage] <= NAMED:

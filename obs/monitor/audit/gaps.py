@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from obs.clock import minute_of
+from obs.clock import MINUTE_NS, minute_of
 from obs.monitor.audit.counts import Counted
 from obs.monitor.audit.database import Stored
 from obs.monitor.audit.events import Book, Gap
@@ -21,6 +21,7 @@ _COMPARED: Final = (
     "reason", "scope", "symbol", "ring", "sink", "first_seq", "last_seq", "lost", "severity", "gap_start_ns", "gap_end_ns",
     "event_ring", "event_seq", "session_id",
 )  # fmt: skip
+_SPANNED: Final = 3000  # minutes of a counted row that are looked at one by one
 
 
 def judge_gap_rows(book: Book, stored: Stored, scope: Scope, runs: bool, findings: Findings) -> int:
@@ -100,14 +101,15 @@ def judge_restarts(book: Book, counted: Counted, order: dict[int, int], newest_r
     return sum(gap.lost or 0 for gap in longest.values())
 
 
-def _restart_wrong(findings: Findings, scope: Scope, expected: int, found: int, session_id: str | None, book: Book, uncertain: bool) -> None:
+def _restart_wrong(
+    findings: Findings, scope: Scope, expected: int, found: int, session_id: str | None, book: Book, uncertain: bool
+) -> None:
     lost_events = any(gap.sink == "archive" and gap.ring == "event" for gap in book.gaps.values())
     if uncertain or lost_events:
         findings.cannot_prove(scope.provider, "lost", "restart gaps or counts lie in a gap of the event ring", session_id=session_id)
     else:
-        findings.mismatch(
-            scope.provider, "lost", expected, found, session_id=session_id, what="lost of restart gaps, and lost_trades + lost_quotes of the counts"
-        )
+        what = "lost of restart gaps, and lost_trades + lost_quotes of the counts"
+        findings.mismatch(scope.provider, "lost", expected, found, session_id=session_id, what=what)
 
 
 def judge_quarantined(
@@ -129,9 +131,13 @@ def judge_quarantined(
         if found == wanted:
             continue
         minute = min(group)
-        if any(first <= one <= end for one in group for first, end in blind):
-            findings.cannot_prove(scope.provider, "quarantined", "chunks of this minute were lapped", minute_ns=minute, session_id=session_id)
-        elif any(counted.why_missing(of, one) for one in group if one not in expected) or (not ended and max(group) > last):
+        without = [one for one in range(minute, max(group) + 1, MINUTE_NS)[:_SPANNED] if one not in expected]
+        if not (_judged(scope, minute) and _judged(scope, max(group))):
+            continue  # a counted row that reaches into another day
+        if any(first <= max(group) and minute <= end for first, end in blind):
+            why = "chunks of this minute were lapped"
+            findings.cannot_prove(scope.provider, "quarantined", why, minute_ns=minute, session_id=session_id)
+        elif any(counted.why_missing(of, one) for one in without) or (not ended and max(group) > last):
             continue  # its counts are missing, which is told elsewhere, or not published yet
         else:
             findings.mismatch(

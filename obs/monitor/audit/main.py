@@ -21,15 +21,15 @@ from obs.errors import LoadRetryable, ObsError, SchemaMismatch
 from obs.market.calendar import ZONES
 from obs.monitor.audit.archive import SessionSegments, missing_files
 from obs.monitor.audit.counts import Counted, Cut
-from obs.monitor.audit.database import Stored, StoredRows, read_stored
+from obs.monitor.audit.database import StoredRows, read_stored
 from obs.monitor.audit.events import Book, read_events
 from obs.monitor.audit.findings import Findings
 from obs.monitor.audit.gaps import judge_gap_rows, judge_quarantined, judge_restarts
-from obs.monitor.audit.quarantine import Quarantined, QuarantineBook, read_quarantine
+from obs.monitor.audit.quarantine import QuarantineBook, Quarantined, read_quarantine
 from obs.monitor.audit.report import ProviderLedger, Report
 from obs.monitor.audit.rings import Known, LoadKnown, Place, RingLedger, gap_spans, judge_archived, judge_loaded
 from obs.monitor.audit.scope import Scope
-from obs.monitor.audit.spans import END, Runs, merge, subtract, within
+from obs.monitor.audit.spans import END, Runs, merge, subtract
 from obs.monitor.audit.ticks import Compared, Sums, compare, name_extra
 from obs.pg.connect import Connection, connect
 from obs.pg.embedded import EmbeddedPostgres
@@ -125,7 +125,9 @@ class _Provider:
         self._blind: dict[int, list[tuple[int, int]]] = {}
         self._newest_ns = 0
         self._behind: list[tuple[str, int, int]] = []  # session, records that the database lacks, time of the first
-        self._series = {dataset: [Series(root, dataset, name, market) for market in _markets(root, dataset, name)] for dataset in ("scalp", "swing")}
+        self._series = {
+            dataset: [Series(root, dataset, name, market) for market in _markets(root, dataset, name)] for dataset in ("scalp", "swing")
+        }
         self._sessions = self._find_sessions(infos)
 
     # --- what there is
@@ -144,7 +146,9 @@ class _Provider:
         mark = self._stored.marks.get(session_id, -1) if self._stored is not None else END
         one = _Session(session_id, place, info, mark, Cut(), END, {})
         if info is None:
-            self._findings.mismatch(self._name, "archived", "a start line", None, session_id=session_id, what="a session without its start line")
+            self._findings.mismatch(
+                self._name, "archived", "a start line", None, session_id=session_id, what="a session without its start line"
+            )
         if not one.ended:
             one.published = self._published(session_id)
             archived = max((last_archived(series, session_id) for series in self._series["scalp"]), default=-1)
@@ -192,7 +196,9 @@ class _Provider:
     def _judge_files(self) -> None:
         for file, offset, why in [*self._book.unreadable, *self._quarantine.unreadable]:
             if self._scope.holds_file(file):
-                self._findings.mismatch(self._name, "segment", "a line that reads", why, path=file, offset=offset, what="a line does not read")
+                self._findings.mismatch(
+                    self._name, "segment", "a line that reads", why, path=file, offset=offset, what="a line does not read"
+                )
         for series in (*self._series["scalp"], *self._series["swing"]):
             for path, line in missing_files(series, self._scope.day):
                 self._findings.mismatch(
@@ -204,30 +210,32 @@ class _Provider:
         place = Place(self._findings, self._name, session.session_id, "tick")
         lines = {key: gap.line for key, gap in self._book.gaps.items() if _is_archive_gap(gap.line, session.session_id, "tick")}
         database = [gap for gap in self._stored.gaps if _is_database_gap(gap, session.session_id)] if self._stored is not None else []
-        ledger = RingLedger()
+        ledger, read = RingLedger(), False
         for series in self._series["scalp"]:
             segments = SessionSegments(series, session.session_id, self._scope.day, self._findings, running=not session.ended)
-            if not segments.segments and (self._scope.day is not None or len(self._series["scalp"]) > 1):
-                continue
-            self._ledger.segments += len(segments.segments)
-            ledger.add(self._judge_segments(session, place, segments, lines, database))
-        if not self._series["scalp"]:
-            known = Known(Runs(), list(lines.values()), session.final("tick"), session.ended, session.published.get("tick", 0))
-            ledger.add(judge_archived(place, known))
+            if segments.segments:
+                self._ledger.segments += len(segments.segments)
+                ledger.add(self._judge_segments(session, place, segments, lines, database))
+                read = True
+        if not read and self._scope.day is None:
+            series = Series(self._config.data_dir, "scalp", self._name, "")
+            none = SessionSegments(series, session.session_id, None, self._findings, running=not session.ended)
+            ledger.add(self._judge_segments(session, place, none, lines, database))
         self._rings("tick").add(ledger)
 
     def _judge_segments(
         self, session: _Session, place: Place, segments: SessionSegments, lines: dict[Any, Any], database: list[dict[str, Any]]
     ) -> RingLedger:
-        limit = min(session.limit, session.mark) if self._stored is not None else -1
+        limit = min(session.limit, session.mark)
+        if self._stored is not None and session.session_id in self._stored.finished:
+            limit = END
         stored = None
         if self._conn is not None:
-            first = _first_of(segments, self._scope.day)
-            last = END if self._scope.day is None and session.ended else limit
+            first, last = -END, END if session.ended else limit
+            if self._scope.day is not None:
+                first, last = segments.first_expected, min(limit, segments.last_known)
             stored = StoredRows(self._conn, session.session_id, first, last)
-        done = compare(
-            place, segments, stored, limit, within(gap_spans(database), 0, END), self._sums, session.place, session.cut.seq
-        )  # fmt: skip
+        done = compare(place, segments, stored, limit, gap_spans(database), self._sums, session.place, session.cut.seq)
         found = segments.found
         self._newest_ns = max(self._newest_ns, found.last_ts_ns)
         known = Known(
@@ -250,15 +258,12 @@ class _Provider:
     ) -> RingLedger:
         assert self._stored is not None
         finished = session.session_id in self._stored.finished
+        closed = [span for span in gap_spans(known.gaps) if span[1] < END]
         final = session.final("tick")
-        highest = max((span[-1][1] for span in (known.archived.spans(), within(gap_spans(known.gaps), 0, END - 1)) if span), default=-1)
-        last = min(highest, END) if final is None else final
-        limit = min(limit, last) if not finished or self._scope.day is not None else last
-        if self._scope.day is None and session.ended:
-            stored.rest()
-        explained = merge([*known.archived.spans(), *merge(gap_spans(known.gaps))])
-        extra = subtract(within(stored.runs.spans(), known.first, END if finished or not self._runs else limit), explained)
-        name_extra(place, extra, done)
+        last = max((span[1] for span in [*known.archived.spans(), *closed]), default=-1) if final is None else final
+        limit = min(limit, last)
+        explained = merge([*known.archived.spans(), *gap_spans(known.gaps)])
+        name_extra(place, subtract(stored.runs.spans(), explained), done)
         load = LoadKnown(stored.runs, database, known.first, limit, finished, self._quarantine.rejected)
         ledger = judge_loaded(place, known, load, done.missing)
         behind = last - limit
@@ -323,13 +328,16 @@ class _Provider:
         self._ledger.waiting = judge_gap_rows(self._book, self._stored, self._scope, self._runs, self._findings)
         known = {session.session_id for session in self._sessions}
         for session_id in sorted(self._stored.sessions - known):
-            self._findings.mismatch(self._name, "loaded", 0, "rows", session_id=session_id, what="the database has rows of a session that no file speaks of")
+            self._findings.mismatch(
+                self._name, "loaded", 0, "rows", session_id=session_id, what="the database has rows of a session that no file speaks of"
+            )
 
     def _tell_progress(self) -> None:
         """Say how far what runs is judged, and whether a loader is too far behind for a verdict."""
         for session_id, records, since_ns in self._behind:
             seconds = max(0, self._newest_ns - since_ns) / NS if since_ns else 0.0
-            text = f"{self._name}: {records} records of {session_id} are not in the database yet, the oldest {seconds:.0f} s behind the archive"
+            behind = f"the oldest {seconds:.0f} s behind the archive"
+            text = f"{self._name}: {records} records of {session_id} are not in the database yet, {behind}"
             if not self._runs or seconds * NS > _FAR_BEHIND_NS:
                 self._findings.unknown.append(text)
             else:
@@ -346,12 +354,8 @@ class _Provider:
         return ledger
 
 
-def _first_of(segments: SessionSegments, day: str | None) -> int:
-    return -END if day is None else segments.first_expected
-
-
 def _is_archive_gap(gap: dict[str, Any], session_id: str, ring: str) -> bool:
-    return gap["sink"] == "archive" and gap["session_id"] == session_id and gap["ring"] == ring
+    return bool(gap["sink"] == "archive" and gap["session_id"] == session_id and gap["ring"] == ring)
 
 
 def _is_database_gap(gap: dict[str, Any], session_id: str) -> bool:

@@ -128,13 +128,21 @@ def _provider_lines(ledger: ProviderLedger) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    cells = [list(head), *[["-" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in rows]]
+    cells = [list(head), *[[_cell(value) for value in row] for row in rows]]
     widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
-    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in cells]
+    padded = [[row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))] for row in cells]
+    return ["  ".join(row) for row in padded]
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _mismatch_text(one: dict[str, Any]) -> str:
     place = " ".join(str(one[name]) for name in ("provider", "minute", "symbol", "ring", "session_id") if one.get(name))
-    where = one.get("seqs") or one.get("seq") or one.get("path") or (f"{one['first_seq']}..{one['last_seq']}" if "first_seq" in one and "last_seq" in one else "")
+    if "first_seq" in one and "last_seq" in one:
+        where = f"seq {one['first_seq']}..{one['last_seq']}"
+    else:
+        where = " ".join(f"{name} {one[name]}" for name in ("seq", "field", "path", "bucket") if name in one)
     expected, found = (str(one[name])[:120] for name in ("expected", "found"))
-    return f"{one['stage']}: {place} {where}: {one.get('what', '')}{' ' + one['field'] if 'field' in one else ''}: expected {expected}, found {found}"
+    return f"{one['stage']}: {place} {where}: {one.get('what', '')}: expected {expected}, found {found}"

@@ -67,23 +67,23 @@ def judge_archived(place: Place, known: Known) -> RingLedger:
     archived, spans = known.archived.spans(), gap_spans(known.gaps)
     gaps = merge(spans)
     for span in known.archived.twice():
-        place.wrong("archived", 1, 2, "archived more than once", seqs=shown([span]), first_seq=span[0], last_seq=span[1])
+        place.wrong("archived", 1, 2, "archived more than once", first_seq=span[0], last_seq=span[1])
     for span in overlaps(spans):
-        place.wrong("archived", 1, 2, "in more than one archive gap", seqs=shown([span]), first_seq=span[0], last_seq=span[1])
+        place.wrong("archived", 1, 2, "in more than one archive gap", first_seq=span[0], last_seq=span[1])
     for span in intersect(archived, gaps):
-        place.wrong("archived", 1, 2, "archived, and in an archive gap", seqs=shown([span]), first_seq=span[0], last_seq=span[1])
+        place.wrong("archived", 1, 2, "archived, and in an archive gap", first_seq=span[0], last_seq=span[1])
     final = _final(place, known, archived, gaps)
     covered = merge([*archived, *gaps])
     last = final if known.last is None else min(final, known.last)
     known.holes = subtract([(known.first, last)] if last >= known.first else [], covered)
     for low, high in known.holes:
         place.wrong(
-            "archived", high - low + 1, 0, "neither archived nor in an archive gap", seqs=shown([(low, high)]), first_seq=low, last_seq=high
+            "archived", high - low + 1, 0, "neither archived nor in an archive gap", first_seq=low, last_seq=high
         )
     if known.ended:
         for low, high in within(subtract(archived, gaps), final + 1, END):
             place.wrong(
-                "archived", 0, high - low + 1, "behind the final sequence", seqs=shown([(low, high)]), first_seq=low, last_seq=high
+                "archived", 0, high - low + 1, "behind the final sequence", first_seq=low, last_seq=high
             )
     inside, lost = count(within(archived, known.first, last)), count(within(gaps, known.first, last))
     published = max(0, last - known.first + 1)
@@ -125,13 +125,13 @@ def judge_loaded(place: Place, archive: Known, load: LoadKnown, named: list[Span
     spans = [span for span in gap_spans(load.gaps) if span[0] <= load.limit or span[1] >= END]
     gaps = merge(spans)
     for span in load.stored.twice():
-        place.wrong("loaded", 1, 2, "stored more than once", seqs=shown([span]), first_seq=span[0], last_seq=span[1])
+        place.wrong("loaded", 1, 2, "stored more than once", first_seq=span[0], last_seq=span[1])
     for span in [*overlaps(spans), *intersect(stored, gaps)]:
-        place.wrong("loaded", 1, 2, "in two places of the database", seqs=shown([span]), first_seq=span[0], last_seq=span[1])
+        place.wrong("loaded", 1, 2, "in two places of the database", first_seq=span[0], last_seq=span[1])
     judged = [(load.first, load.limit)] if load.limit >= load.first else []
     for low, high in subtract(subtract(judged, merge([*stored, *gaps])), merge(named)):
         place.wrong(
-            "loaded", high - low + 1, 0, "neither a row nor in a database gap row", seqs=shown([(low, high)]), first_seq=low, last_seq=high
+            "loaded", high - low + 1, 0, "neither a row nor in a database gap row", first_seq=low, last_seq=high
         )
     for gap in load.gaps:
         if gap["last_seq"] is None or gap["first_seq"] <= load.limit:
@@ -149,14 +149,14 @@ def _judge_reason(place: Place, gap: dict[str, Any], archive: Known, load: LoadK
     if gap["reason"] == "db_rejected":
         for seq in range(span[0], span[1] + 1):
             if (place.session_id, seq) not in load.rejected:
-                place.wrong("loaded", "a line in the rejected file", None, "a refused row that is not kept", seqs=str(seq), first_seq=seq, last_seq=seq)
+                place.wrong("loaded", "a line in the rejected file", None, "a refused row that is not kept", first_seq=seq, last_seq=seq)
         return
     same = [line for line in archive.gaps if line["reason"] == gap["reason"]]
     free = subtract(subtract([span], merge(gap_spans(same))), archive.holes)
     if free:
         place.wrong(
             "loaded", "an archive gap row with the same reason", gap["reason"], "a database gap that the archive does not have",
-            seqs=shown(free), first_seq=free[0][0], last_seq=free[-1][1],
+            spans=shown(free), first_seq=free[0][0], last_seq=free[-1][1],
         )  # fmt: skip
 
 

@@ -63,7 +63,8 @@ def subtract(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
     out: list[Span] = []
     taken = list(others)
     at = 0
-    for first, last in spans:
+    for low, last in spans:
+        first = low
         while at < len(taken) and taken[at][1] < first:
             at += 1
         place = at

@@ -6,7 +6,6 @@ quotes by minute and symbol), and every value that differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from obs.monitor.audit.archive import SessionSegments
 from obs.monitor.audit.database import StoredRows, differences
 from obs.monitor.audit.findings import NAMED
 from obs.monitor.audit.rings import Place
-from obs.monitor.audit.spans import Span, merge
+from obs.monitor.audit.spans import END, Span, merge
 
 SUMS: Final = np.dtype([("of", "<i4"), ("minute", "<i8"), ("symbol", "<i4"), ("records", "<i8"), ("trades", "<i8"), ("quotes", "<i8")])
 _PACK: Final = 50_000
@@ -57,8 +56,10 @@ def grouped(rows: np.ndarray) -> np.ndarray:
     if len(rows) < 2:
         return rows
     rows = rows[np.lexsort([rows["symbol"], rows["minute"], rows["of"]])]
-    new = np.ones(len(rows), bool)
-    new[1:] = (rows["of"][1:] != rows["of"][:-1]) | (rows["minute"][1:] != rows["minute"][:-1]) | (rows["symbol"][1:] != rows["symbol"][:-1])
+    new = np.zeros(len(rows), bool)
+    new[0] = True
+    for name in ("of", "minute", "symbol"):
+        new[1:] |= rows[name][1:] != rows[name][:-1]
     starts = np.flatnonzero(new)
     out = rows[starts].copy()
     for name in rows.dtype.names or ():
@@ -98,13 +99,8 @@ def compare(
         if len(inside):
             _compare_chunk(place, inside, stored.upto(int(inside["seq"][-1])), gone, done)
     if stored is not None:
-        for rest in _rest(stored, limit):
-            _note_extra(done, rest)
+        _note_extra(done, stored.upto(END))
     return done
-
-
-def _rest(stored: StoredRows, limit: int) -> Iterator[np.ndarray]:
-    yield stored.upto(limit)
 
 
 def _compare_chunk(place: Place, archived: np.ndarray, stored: np.ndarray, gone: list[Span], done: Compared) -> None:
