@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from obs.cli.report import show
+from obs.cli.terminal import print_json
 from obs.config import Config
+from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN
 
 HELP: Final = "show the running processes, connections and health"
 EXAMPLES: Final = """\
@@ -20,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     """Show it; 0 healthy, 1 not, 4 nothing runs."""
-    from obs.monitor import status
+    from obs.monitor.status import collect, lines
 
-    return show(status.collect(config), as_json=args.json)
+    status = collect(config)
+    if args.json:
+        print_json(status)
+    else:
+        print("\n".join(lines(status)))
+    if not status["running"]:
+        return EXIT_UNKNOWN
+    return EXIT_GOOD if status["health"]["ok"] else EXIT_FOUND

@@ -7,7 +7,8 @@ sequential_id) tells duplicates only, because its ids are neither dense nor orde
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
+from collections import deque
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from obs.record.schema import IGNORED, INPUT_TRADE, NO_SEQ
 
 _REMEMBERED: Final = 512  # trade identities kept per symbol: far more than a reconnect repeats
 _DUPLICATE: Final = IGNORED.index("duplicate")
+_NAN: Final = float("nan")
 
 
 class Missed(NamedTuple):
@@ -28,21 +30,38 @@ class Missed(NamedTuple):
     end_ns: int
 
 
+class _Ids:
+    """The venue's trade ids of one symbol that came last. Two generations: at least _REMEMBERED of them, at most twice that."""
+
+    __slots__ = ("new", "old")
+
+    def __init__(self) -> None:
+        self.new: set[int] = set()
+        self.old: set[int] = set()
+
+    def repeated(self, venue_seq: int) -> bool:
+        """Whether it has come before; remembers it."""
+        if venue_seq in self.new or venue_seq in self.old:
+            return True
+        self.new.add(venue_seq)
+        if len(self.new) >= _REMEMBERED:
+            self.old, self.new = self.new, set()
+        return False
+
+
 class Completeness:
-    """Judges batches of inputs, per table row (one row = one symbol). Row 0 (unknown symbols) is never judged."""
+    """Judges batches of inputs, per table row (one row = one symbol). Row 0 (unknown symbols) is never judged.
+
+    A trade is known by the venue's id where it has one, else by accumulated volume and day. Why lists: rows repeat within
+    a batch and each trade counts in turn.
+    """
 
     def __init__(self, rows: int) -> None:
-        self._seen: list[OrderedDict[tuple[int, float, int], None]] = [OrderedDict() for _ in range(rows)]
-        self._acc = np.full(rows, np.nan)
-        self._day = np.zeros(rows, np.int64)
-        self._recv = np.zeros(rows, np.int64)
-
-    def forget(self, row: int) -> None:
-        """Start anew for a row that another symbol takes."""
-        self._seen[row].clear()
-        self._acc[row] = np.nan
-        self._day[row] = 0
-        self._recv[row] = 0
+        self._ids = [_Ids() for _ in range(rows)]
+        self._steps: list[deque[tuple[float, int]]] = [deque(maxlen=_REMEMBERED) for _ in range(rows)]
+        self._acc = [_NAN] * rows
+        self._day = [0] * rows
+        self._recv = [0] * rows
 
     def judge(self, inputs: np.ndarray) -> list[Missed]:
         """Mark repeated trades in `inputs` (n,), dtype INPUT, as ignored `duplicate`; return the steps missed.
@@ -50,36 +69,38 @@ class Completeness:
         Inputs already ignored are left alone. A trade whose accumulated volume is lower than one seen before is late,
         not lost, and is folded; it was reported when it was missed.
         """
-        trades = np.flatnonzero((inputs["kind"] == INPUT_TRADE) & (inputs["ignore"] == 0) & (inputs["row"] > 0))
+        judged = (inputs["kind"] == INPUT_TRADE) & (inputs["ignore"] == 0) & (inputs["row"] > 0)
+        trades = np.flatnonzero(judged)
         if not len(trades):
             return []
+        picked = inputs if len(trades) == len(inputs) else inputs[trades]
+        columns = (picked[name].tolist() for name in ("row", "venue_seq", "acc_volume", "acc_day", "size", "recv_ns"))
+        ids, steps, acc_of, day_of, recv_of = self._ids, self._steps, self._acc, self._day, self._recv
         missed: list[Missed] = []
-        picked = inputs[trades]
-        columns = zip(
-            trades.tolist(), picked["row"].tolist(), picked["venue_seq"].tolist(), picked["acc_volume"].tolist(),
-            picked["acc_day"].tolist(), picked["size"].tolist(), picked["recv_ns"].tolist(), strict=True,
-        )  # fmt: skip
-        acc_of, day_of, recv_of, ignore = self._acc, self._day, self._recv, inputs["ignore"]
-        for place, row, venue_seq, acc, day, size, recv_ns in columns:
-            counted = acc == acc  # not NaN
-            if venue_seq != NO_SEQ or counted:
-                seen = self._seen[row]
-                identity = (venue_seq, acc if counted else 0.0, day)
-                if identity in seen:
-                    ignore[place] = _DUPLICATE
-                    continue
-                seen[identity] = None
-                if len(seen) > _REMEMBERED:
-                    seen.popitem(last=False)
-            if counted:
-                before = float(acc_of[row])
-                if before == before and day == day_of[row]:
-                    if acc < before:
-                        continue
-                    tolerance = 2 * np.spacing(acc)
-                    if acc - before - size > tolerance and size == size:
-                        missed.append(Missed(row, before, acc, int(recv_of[row]), recv_ns))
-                acc_of[row] = acc
+        repeated: list[int] = []
+        for place, row, venue_seq, acc, day, size, recv_ns in zip(trades.tolist(), *columns, strict=True):
+            if venue_seq != NO_SEQ and ids[row].repeated(venue_seq):
+                repeated.append(place)
+                continue
+            if acc != acc:
+                continue  # not counted by the venue
+            if day != day_of[row]:
+                # It counts anew; a late trade of another day must not make us forget where this one stood.
                 day_of[row] = day
-                recv_of[row] = recv_ns
+                acc_of[row] = max((step for step, of_day in steps[row] if of_day == day), default=_NAN)
+            before = acc_of[row]
+            # A higher volume than ever before on its day has not come before: only the others are looked up.
+            if acc <= before:
+                if venue_seq == NO_SEQ and (acc, day) in steps[row]:
+                    repeated.append(place)
+                else:
+                    steps[row].append((acc, day))
+                continue
+            # Volumes beyond 15 digits: each of the three numbers may be off by half an ulp.
+            if acc - before > size and acc - before - size > 2 * math.ulp(acc):
+                missed.append(Missed(row, before, acc, recv_of[row], recv_ns))
+            steps[row].append((acc, day))
+            acc_of[row], recv_of[row] = acc, recv_ns
+        if repeated:
+            inputs["ignore"][repeated] = _DUPLICATE
         return missed

@@ -23,15 +23,15 @@ from obs.record.schema import (
     TICK,
     VENUES,
 )  # fmt: skip
-from obs.sample.guards import flags_of
+from obs.sample.guards import History, flags_of
 
-_INCREMENT_DECIMALS: Final = {"crypto": 8, "us_stocks": 0, "kr_stocks": 0, "global_stocks": 8}
+_DECIMALS: Final = 8  # of the finest size increment; sums of whole shares have none, and rounding leaves them as they are
 _TRADE: Final = KINDS.index("trade")
 _QUOTE: Final = KINDS.index("quote")
 _DEGRADED: Final = QUALITIES.index("degraded")
 _GAP: Final = QUALITIES.index("gap")
-_USUAL_AFTER: Final = 20  # records with trades before "usual volume" means anything
-_USUAL_WEIGHT: Final = 1 / 120
+_DIGITS: Final = 1e15  # whole numbers below it have at most 15 digits
+_SCALES: Final = np.array([float(10**places) for places in range(_DECIMALS + 1)])
 
 # Carried from one interval to the next, and copied as they are into a record.
 _CARRIED: Final = np.dtype(
@@ -51,7 +51,6 @@ class Slots:
         self.rows = rows
         self._market = MARKETS.index(market)
         self._venue = VENUES.index(venue)
-        self._decimals = _INCREMENT_DECIMALS.get(market, 8)
         self.symbol = np.zeros(rows, f"S{SYMBOL_BYTES}")
         self.symbol[1:] = [symbol.encode() for symbol in symbols]
         self._last = {name: np.zeros(rows, _CARRIED[name]) for name in _CARRIED.names or ()}
@@ -60,10 +59,8 @@ class Slots:
         self.quotes = np.zeros(rows, np.uint32)
         self._open, self._high, self._low = (np.full(rows, np.nan) for _ in range(3))
         self._volume = np.zeros(rows)
-        # For the guards
-        self._base, self._previous = np.full(rows, np.nan), np.full(rows, np.nan)
-        self._previous_event = np.zeros(rows, np.int64)
-        self._usual, self._usual_count = np.zeros(rows), np.zeros(rows, np.int64)
+        self._base = np.full(rows, np.nan)  # previous close, for the guards
+        self._history = History(rows)
         # Seen: an input came since the slot was occupied or its connection came back. After a gap: the next record says so.
         self.seen = np.zeros(rows, bool)
         self._after_gap = np.zeros(rows, bool)
@@ -98,7 +95,7 @@ class Slots:
         last["last_price"][rows[priced]] = inputs["price"][priced]
         based = inputs["base_price"] == inputs["base_price"]
         self._base[rows[based]] = inputs["base_price"][based]
-        quoted = (inputs["kind"] == INPUT_QUOTE) | (inputs["flags"] & HAS_QUOTE != 0)
+        quoted = _quoted(inputs)
         at = rows[quoted]
         for name in _QUOTED:
             last[name][at] = inputs[name][quoted]
@@ -117,7 +114,7 @@ class Slots:
         self._open[fresh] = first[fresh]
         np.fmax.at(self._high, rows, price)
         np.fmin.at(self._low, rows, price)
-        np.add.at(self._volume, rows, np.nan_to_num(size))
+        np.add.at(self._volume, rows, _known(size))
 
     def emit(self, ts_ns: int, level: int, rows: np.ndarray) -> np.ndarray:
         """Close the interval of `rows` (n,) int and return a record of each, TICK (n,), kind sample, `ts` = ts_ns."""
@@ -125,13 +122,14 @@ class Slots:
         for name, column in self._last.items():
             records[name] = column[rows]
         records["ts_ns"] = ts_ns
-        records["volume"] = self._rounded(self._volume[rows])
+        records["volume"] = _rounded(self._volume[rows], self.trades[rows])
         records["open"], records["high"], records["low"] = self._open[rows], self._high[rows], self._low[rows]
         records["trades"], records["quotes"] = self.trades[rows], self.quotes[rows]
-        self._finish(records, rows, level, self._previous[rows], self._previous_event[rows])
-        self._previous[rows] = records["last_price"]
-        self._previous_event[rows] = np.maximum(self._previous_event[rows], records["event_ns"])
-        self._reset(rows)
+        self._finish(records, rows, level, self._base[rows])
+        self.trades[rows] = 0
+        self.quotes[rows] = 0
+        self._open[rows] = self._high[rows] = self._low[rows] = np.nan
+        self._volume[rows] = 0.0
         return records
 
     def occupied(self) -> np.ndarray:
@@ -144,77 +142,95 @@ class Slots:
 
     def tape(self, inputs: np.ndarray, level: int) -> np.ndarray:
         """Return one record of each of `inputs` (n,), in their order, kind trade or quote, `ts` = its receive time."""
-        rows = inputs["row"]
-        order = np.argsort(rows, kind="stable")
-        sorted_rows = rows[order]
-        starts = np.zeros(len(rows), np.int64)
-        changed = np.flatnonzero(sorted_rows[1:] != sorted_rows[:-1]) + 1
-        starts[changed] = changed
-        np.maximum.accumulate(starts, out=starts)
-        records = np.zeros(len(inputs), TICK)
+        rows, price = inputs["row"], inputs["price"]
         is_trade = inputs["kind"] == INPUT_TRADE
-        quoted = (inputs["kind"] == INPUT_QUOTE) | (inputs["flags"] & HAS_QUOTE != 0)
-
-        def carry(name: str, values: np.ndarray, told: np.ndarray) -> None:
-            """Fill what an input does not tell from the input of the same row before it, or from the state."""
-            place = np.where(told[order], np.arange(len(order)), -1)
-            np.maximum.accumulate(place, out=place)
-            here = place >= starts
-            found = self._last[name][sorted_rows]
-            found[here] = values[order][place[here]]
-            records[name][order] = found
-
+        batch, last = _Batch(rows), self._last
+        records = np.zeros(len(inputs), TICK)
         for name in ("event_ns", "recv_ns"):
             records[name] = inputs[name]
+        tellers = batch.tellers(_quoted(inputs))
         for name in _QUOTED:
-            carry(name, inputs[name], quoted)
-        price = inputs["price"]
-        carry("last_price", price, price == price)
-        carry("acc_volume", inputs["acc_volume"], inputs["acc_volume"] == inputs["acc_volume"])
-        carry("phase", inputs["phase"], inputs["phase"] != 0)
+            records[name] = batch.carried(last[name], inputs[name], tellers)
+        records["last_price"] = batch.carried(last["last_price"], price, batch.tellers(price == price))
+        acc_volume, base, phase = inputs["acc_volume"], inputs["base_price"], inputs["phase"]
+        records["acc_volume"] = batch.carried(last["acc_volume"], acc_volume, batch.tellers(acc_volume == acc_volume))
+        records["phase"] = batch.carried(last["phase"], phase, batch.tellers(phase != 0))
+        based = batch.carried(self._base, base, batch.tellers(base == base))
         records["venue_seq"] = inputs["venue_seq"]
         records["side"] = np.where(is_trade, inputs["side"], 0)
         records["ts_ns"] = inputs["recv_ns"]
-        records["volume"] = np.where(is_trade, np.nan_to_num(inputs["size"]), 0.0)
-        for name in ("open", "high", "low"):
-            records[name] = np.where(is_trade, price, np.nan)
+        records["volume"] = np.where(is_trade, _known(inputs["size"]), 0.0)
+        records["open"] = records["high"] = records["low"] = np.where(is_trade, price, np.nan)
         records["trades"], records["quotes"] = is_trade, ~is_trade
         records["kind"] = np.where(is_trade, _TRADE, _QUOTE)
-        previous, previous_event = np.empty(len(rows)), np.empty(len(rows), np.int64)
-        previous[order] = np.where(np.arange(len(order)) == starts, self._previous[sorted_rows], np.roll(records["last_price"][order], 1))
-        event = records["event_ns"][order]
-        previous_event[order] = np.where(np.arange(len(order)) == starts, self._previous_event[sorted_rows], np.roll(event, 1))
-        self.fold(inputs)
-        self._finish(records, rows, level, previous, previous_event)
-        self._previous[rows] = records["last_price"]
-        np.maximum.at(self._previous_event, rows, records["event_ns"])
-        self._reset(np.unique(rows))
+        self.seen[rows] = True
+        self._finish(records, rows, level, based)
         return records
 
-    def _finish(self, records: np.ndarray, rows: np.ndarray, level: int, previous: np.ndarray, previous_event: np.ndarray) -> None:
+    def _finish(self, records: np.ndarray, rows: np.ndarray, level: int, base: np.ndarray) -> None:
         records["symbol"] = self.symbol[rows]
         records["market"], records["venue"], records["mitigation_level"] = self._market, self._venue, level
-        usual = np.where(self._usual_count[rows] >= _USUAL_AFTER, self._usual[rows], np.nan)
-        records["flags"] = flags_of(records, self._base[rows], previous, previous_event, usual)
+        records["flags"] = flags_of(records, base, self._history.before(rows, records))
         records["quality"] = np.where(records["flags"] != 0, _DEGRADED, 0)
         if self._after_gap[rows].any():
             # Only the first record of a row follows the gap.
             firsts, places = np.unique(rows, return_index=True)
             records["quality"][places[self._after_gap[firsts]]] = _GAP
             self._after_gap[firsts] = False
-        traded = records["trades"] > 0
-        at, volume = rows[traded], records["volume"][traded]
-        fresh = self._usual_count[at] == 0
-        self._usual[at] = np.where(fresh, volume, self._usual[at] + _USUAL_WEIGHT * (volume - self._usual[at]))
-        np.add.at(self._usual_count, at, 1)
 
-    def _reset(self, rows: np.ndarray) -> None:
-        self.trades[rows] = 0
-        self.quotes[rows] = 0
-        self._open[rows] = self._high[rows] = self._low[rows] = np.nan
-        self._volume[rows] = 0.0
+class _Batch:
+    """The inputs of a batch as chains, one for each row, in order of arrival. `rows`: (n,) int."""
 
-    def _rounded(self, volume: np.ndarray) -> np.ndarray:
-        """Round sums to the size increment, where the product with its scale is exact in a float64."""
-        scale = 10.0**self._decimals
-        return np.where(volume * scale < 2.0**53, np.rint(volume * scale) / scale, volume)
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows
+        self._order: np.ndarray | None = None  # places sorted by row
+        self._starts = np.zeros(len(rows), np.int64)  # where the chain of a place in `_order` begins
+
+    def tellers(self, told: np.ndarray) -> np.ndarray | None:
+        """Return (n,) the place of the newest input of the same row, up to and with each, for which `told` (n,) is true.
+
+        -1 where there is none in this batch; None if each told by itself, which is the rule for most venues.
+        """
+        if told.all():
+            return None
+        if self._order is None:
+            self._order = np.argsort(self._rows, kind="stable")
+            ordered = self._rows[self._order]
+            changed = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+            self._starts[changed] = changed
+            np.maximum.accumulate(self._starts, out=self._starts)
+        order = self._order
+        place = np.where(told[order], np.arange(len(order)), -1)
+        np.maximum.accumulate(place, out=place)
+        found = np.empty(len(order), np.int64)
+        found[order] = np.where(place >= self._starts, order[place], -1)
+        return found
+
+    def carried(self, state: np.ndarray, values: np.ndarray, tellers: np.ndarray | None) -> np.ndarray:
+        """Return (n,) what was last told by each input's time: of `values` (n,), else of `state` (rows,), which is brought up to date."""
+        found = values
+        if tellers is not None:
+            found = np.where(tellers >= 0, values[tellers], state[self._rows])
+        state[self._rows] = found
+        return found
+
+
+def _quoted(inputs: np.ndarray) -> np.ndarray:
+    quoted: np.ndarray = (inputs["kind"] == INPUT_QUOTE) | (inputs["flags"] & HAS_QUOTE != 0)
+    return quoted
+
+
+def _known(sizes: np.ndarray) -> np.ndarray:
+    """A size that is not known adds nothing to a volume."""
+    return np.where(sizes == sizes, sizes, 0.0)
+
+
+def _rounded(volume: np.ndarray, trades: np.ndarray) -> np.ndarray:
+    """Round sums (n,) to the size increment, or to 15 digits where they have more; a single size leaves as it came."""
+    sums, scales = trades > 1, _SCALES[_DECIMALS]
+    if (np.abs(volume) * scales >= _DIGITS).any():
+        with np.errstate(divide="ignore"):
+            places = np.floor(np.log10(_DIGITS / np.abs(volume)))
+        scales = _SCALES[np.clip(places, 0, _DECIMALS).astype(np.int64)]
+        sums &= np.abs(volume) < _DIGITS
+    return np.where(sums, np.rint(volume * scales) / scales, volume)

@@ -63,6 +63,8 @@ class ProviderMemory:
         self._remove_orphans()
         self.old = self._judge()
         self.current = self._begin()
+        for session in self.old:  # the newest of them ended, as far as anybody can know, when the present one began
+            session.ended_ns = session.ended_ns or self._started_ns
 
     def spec(self) -> SessionSpec:
         """Return what the children are told."""
@@ -131,7 +133,7 @@ class ProviderMemory:
         for info in self._infos:
             if info.ended is not None:
                 continue
-            session = OpenSession(info.session_id, {}, ended_ns=info.next_started_ns or self._clock.wall_ns())
+            session = OpenSession(info.session_id, {}, ended_ns=info.next_started_ns)
             for ring in self._rings_of(info):
                 path = block_path(self._folder, self._data, info.session_id, ring)
                 try:

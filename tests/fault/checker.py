@@ -149,7 +149,8 @@ class _Provider:
             if count > 1:
                 self.say(f"gap line {key} is in system/events {count} times")
         in_segments = {gap_key(gap) for ticks in self.files.ticks.values() for gap in ticks.gaps}
-        closed = {gap_key(gap) for gap in self.files.gaps if gap["sink"] == "archive" and gap["ring"] == "tick" and gap["last_seq"] is not None}
+        of_ticks = [gap for (_, ring), gaps in self.archive_gaps.items() if ring == "tick" for gap in gaps]
+        closed = {gap_key(gap) for gap in of_ticks if gap["last_seq"] is not None}
         if in_segments != closed:
             self.say(f"archive gap lines of segments and of system/events differ: {in_segments ^ closed}")
 
@@ -317,7 +318,8 @@ class _Provider:
         """Per symbol and minute: folded inputs = trades of the archived records + what a dead feed never published."""
         told: Counter[tuple[str, int]] = Counter()
         for facts in counts:
-            told[facts["symbol"], facts["minute_ns"]] += facts["trades"] + facts["quotes"] - facts.get("lost_trades", 0) - facts.get("lost_quotes", 0)
+            lost = facts.get("lost_trades", 0) + facts.get("lost_quotes", 0)
+            told[facts["symbol"], facts["minute_ns"]] += facts["trades"] + facts["quotes"] - lost
         if any(gaps and ring == "tick" for (_, ring), gaps in self.archive_gaps.items()):
             # Which symbols the lost records were of, nobody knows: the sum must do; without an end not even that.
             endless = any(gap["last_seq"] is None for (_, ring), gaps in self.archive_gaps.items() if ring == "tick" for gap in gaps)

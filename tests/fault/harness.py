@@ -79,6 +79,8 @@ class Demo:
         self.folder, self.data, self.dsn = folder, folder / "data", dsn
         self.random = random.Random(f"{SEED} {test}")
         self.shm = Path(tempfile.mkdtemp(prefix="obs-fault-", dir="/dev/shm"))
+        self.view = self.shm  # the same folder, as this process can see it
+        self.prefix: list[str] = []  # of the supervisor's command
         self.rate = float(tables.get("demo", {}).get("rate", RATE))
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
@@ -108,14 +110,16 @@ class Demo:
             }  # fmt: skip
         for name, table in tables.items():
             wanted.setdefault(name, {}).update(table)
-        lines = [f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) for name, table in wanted.items()]
-        self.config.write_text("\n".join(lines))
+        text = ""
+        for name, table in wanted.items():
+            text += f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        self.config.write_text(text)
 
     # --- start and stop
 
     def command(self, *more: str) -> list[str]:
         kind = [] if self.venues else ["--demo"]
-        return [sys.executable, "-m", "obs.supervisor", *kind, "--data", str(self.data), "--config", str(self.config), *more]
+        return [*self.prefix, sys.executable, "-m", "obs.supervisor", *kind, "--data", str(self.data), "--config", str(self.config), *more]
 
     def start(self, *more: str, records: bool = True) -> None:
         """Start the supervisor; with `records`, return when every provider has published its first record of this start."""
@@ -125,20 +129,22 @@ class Demo:
         begun = time.monotonic()
         with open(self.folder / f"supervisor.{self.starts}.log", "wb") as errors, open(self.folder / "stdout", "ab") as out:
             self.process = subprocess.Popen(
-                self.command(*more), stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=_REPOSITORY, env=self._environ(),
-                preexec_fn=_die_with_parent,
+                self.command(*more), stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=_REPOSITORY, env=self.environ(),
+                preexec_fn=_die_with_parent,  # noqa: PLW1509, no thread of a test holds a lock that a child needs
             )  # fmt: skip
         for provider, session in before.items():
             published = self.published(provider, session) if session else 0
-            until(
-                f"first record of {provider}",
-                lambda: self._alive() and (new := self.session(provider)) and self.published(provider, new) > (published if new == session else 0),  # noqa: B023
-            )
+
+            def recorded(name: str = provider, old: str | None = session, count: int = published) -> bool:
+                new = self.session(name)
+                return self._alive() and new is not None and self.published(name, new) > (count if new == old else 0)
+
+            until(f"first record of {provider}", recorded)
         if records:
             self.figures["first_record_s"] = round(max(self.figures.get("first_record_s", 0.0), time.monotonic() - begun), 2)
         self.note()
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
         environ = {key: value for key, value in os.environ.items() if key not in ("OBS_DSN", "OBS_CONFIG", "NOTIFY_SOCKET")}
         return environ | ({"OBS_DSN": self.dsn} if self.dsn else {}) | (demo_environ() if self.venues else {})
 
@@ -255,7 +261,7 @@ class Demo:
         return [line["session_id"] for line in self.session_lines(provider) if line["session_id"] not in ended]
 
     def ring(self, provider: str, session: str, ring: str = "tick") -> Path:
-        return block_path(self.shm, self.data, session, ring)
+        return block_path(self.view, self.data, session, ring)
 
     def published(self, provider: str, session: str | None = None) -> int:
         return self._word(provider, _PUBLISHED, session)
@@ -281,7 +287,7 @@ class Demo:
 
     def _cell(self, role: str, provider: str) -> dict[str, int] | None:
         try:
-            counters = Counters(Counters.path(self.shm, self.data, provider))
+            counters = Counters(Counters.path(self.view, self.data, provider))
         except (FileNotFoundError, ValueError):
             return None
         try:
@@ -310,7 +316,11 @@ class Demo:
         for provider in PROVIDERS:
             goal = self.published(provider)
             for sink in ("archive", "load"):
-                until(f"{sink} of {provider} has {goal} records", lambda: self._alive() and self.durable(sink, provider) >= goal, deadline_s)  # noqa: B023
+
+                def has_all(sink: str = sink, provider: str = provider, goal: int = goal) -> bool:
+                    return self._alive() and self.durable(sink, provider) >= goal
+
+                until(f"{sink} of {provider} has {goal} records", has_all, deadline_s)
             until(f"{provider} has drained its old sessions", lambda: len(self.undrained(provider)) <= 1, deadline_s)  # noqa: B023
 
     def log(self) -> str:
@@ -342,8 +352,9 @@ class Demo:
 
     def _audit(self) -> None:
         command = [sys.executable, "-m", "obs.cli", "audit", "--data", str(self.data), "--config", str(self.config), "--json"]
-        done = subprocess.run(command, capture_output=True, timeout=120, check=False, cwd=_REPOSITORY, env=self._environ())
-        assert done.returncode == 0, f"obs audit: exit code {done.returncode}\n{done.stdout.decode()[-3000:]}\n{done.stderr.decode()[-2000:]}"
+        done = subprocess.run(command, capture_output=True, timeout=120, check=False, cwd=_REPOSITORY, env=self.environ())
+        said = f"{done.stdout.decode()[-3000:]}\n{done.stderr.decode()[-2000:]}"
+        assert done.returncode == 0, f"obs audit: exit code {done.returncode}\n{said}"
 
     def finish(self) -> dict[str, Verdict]:
         """Wait for the sinks, stop in order, judge."""
@@ -362,7 +373,7 @@ class Demo:
             self.wait()
         postmaster.send(self.left(), signal.SIGKILL)
         postmaster.send(self.postgres(), signal.SIGKILL)
-        names = sorted(path.name for path in self.shm.iterdir())
+        names = sorted(path.name for path in self.view.iterdir())
         shutil.rmtree(self.shm)
         shutil.rmtree(self.data / "pg", ignore_errors=True)
         assert not stopped_well or all(name.endswith("-board") for name in names), f"left in shared memory: {names}"

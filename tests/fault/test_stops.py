@@ -15,6 +15,7 @@ from harness import LONG, PROVIDERS, Demo, steady_for, until
 
 STOPPED_S = 30.0 if LONG else 3.0
 SMALL_RING = 1024
+NOTICED_S = 10.0  # a connection that was reset while nobody read from it
 
 Make = Callable[..., Demo]
 pytestmark = pytest.mark.timeout(600 if LONG else 120)
@@ -114,22 +115,28 @@ def test_feed_stopped_for_a_moment(demo: Make, dsn: str) -> None:
 
 
 def test_feed_stopped_until_the_venue_drops_it(demo: Make, dsn: str) -> None:
-    """A client that does not read is cut by the venue: a gap row, and every subscription is restored."""
-    one = demo(dsn=dsn, venues={"kis": ["--buffer-bytes", "65536"], "upbit": ["--buffer-bytes", "65536"]}, demo={"rate": 16000})
+    """A client that does not read is cut by the venue: it notices at once, a gap row, and every subscription is restored."""
+    words = ["--buffer-bytes", str(1 << 20)]
+    one = demo(dsn=dsn, venues={"kis": words, "upbit": words}, demo={"rate": 16000})
     one.start()
-    one.more("kis", 500)
+    for provider in PROVIDERS:
+        until("all subscriptions are confirmed", lambda: len(subscribed(one, provider)) == 1)  # noqa: B023
     pids = stop_processes(one, ("feed",))
-    log = {provider: one.data / "sim" / f"{provider}.jsonl" for provider in PROVIDERS}
     for provider in PROVIDERS:
-        until(f"{provider} has cut the connection", lambda: b'"do":"overrun"' in log[provider].read_bytes(), 12.0)  # noqa: B023
+        log = one.data / "sim" / f"{provider}.jsonl"
+        until(f"{provider} has cut the connection", lambda: b'"do":"overrun"' in log.read_bytes(), 30.0)  # noqa: B023
     go_on(one, pids)
+    begun = time.monotonic()
     for provider in PROVIDERS:
-        until("it has come back", lambda: one.counter("feed", provider, "reconnects") > 0, 20.0)  # noqa: B023
+        until(f"{provider} notices", lambda: one.counter("feed", provider, "reconnects") > 0, NOTICED_S)  # noqa: B023
+    one.figures["noticed_s"] = round(time.monotonic() - begun, 2)
+    for provider in PROVIDERS:
+        until("all subscriptions are confirmed", lambda: len(subscribed(one, provider)) == 2, 30.0)  # noqa: B023
         one.more(provider, 500)
-        until("all subscriptions are confirmed", lambda: len(subscribed(one, provider)) == 2, 20.0)  # noqa: B023
     verdicts = one.finish()
     for provider, verdict in verdicts.items():
-        assert verdict.gaps["ws_disconnect/None"] == 1, verdict.gaps
+        # KIS says "already in use" for a while, which may become the reason of the same gap.
+        assert verdict.gaps["ws_disconnect/None"] + verdict.gaps["refused/None"] == 1, verdict.gaps
         assert verdict.unreceived > 0
         assert all(line["confirmed"] == 41 for line in subscribed(one, provider))
 
@@ -194,7 +201,7 @@ def test_second_supervisor_is_refused(demo: Make, dsn: str) -> None:
     assert one.process is not None
     children = one.children()
     begun = time.monotonic()
-    done = subprocess.run(one.command(), capture_output=True, timeout=30, check=False, env=one._environ())
+    done = subprocess.run(one.command(), capture_output=True, timeout=30, check=False, env=one.environ())
     assert done.returncode == 3, done.stderr.decode()
     assert time.monotonic() - begun < 5.0
     last = json.loads(done.stderr.decode().splitlines()[-1])

@@ -104,8 +104,10 @@ class _Session:
         return self.info is None or self.info.ended is not None
 
     def final(self, ring: str) -> int | None:
-        """Return the last sequence of a ring if an end line names it."""
-        return None if self.info is None or self.info.ended is None else self.info.ended.get(ring)
+        """Return the last sequence of a ring if an end line names it, -1 for a ring that the session never had."""
+        if self.info is None or (self.info.start.rings and ring not in self.info.start.rings):
+            return None if self.info is None else -1
+        return None if self.info.ended is None else self.info.ended.get(ring)
 
 
 class _Provider:

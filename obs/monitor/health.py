@@ -1,0 +1,140 @@
+"""From what is seen to a verdict: pure. Red has reasons, from a closed list; each names a provider and a figure.
+
+Lag is not loss: `archive_lag` and `loader_lag` speak of records that are still in flight, `ledger` of an identity that broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from obs.config.options import SupervisorOptions
+from obs.market.calendar import ALWAYS
+from obs.monitor.view import HostView, ProviderView, RoleView
+from obs.segment.disk import FLOOR_BYTES, FLOOR_SHARE
+
+REASONS: Final = (
+    "not_connected", "mute", "heartbeat", "archive_lag", "loader_lag", "database_away", "restarting", "disk", "ledger", "universe",
+    "calendar",
+)  # fmt: skip
+ARCHIVE_LAG_S: Final = 10.0
+LOADER_LAG_S: Final = 60.0
+AWAY_S: Final = 10.0  # a database, or a disk that a call waits for
+QUIET_S: Final = 120.0  # no message at all on an open connection, in regular hours
+QUIET_ALWAYS_S: Final = 60.0  # the same in a market that never closes
+_SINKS: Final = ("archive", "load")
+_MUTE: Final = ("mute", "pong_timeout", "timeout")
+
+
+@dataclass(frozen=True)
+class Reason:
+    reason: str
+    provider: str  # "" for the host
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`ok` and, if not, why. `status` is that of HTTP."""
+
+    reasons: tuple[Reason, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.reasons
+
+    @property
+    def status(self) -> int:
+        return 200 if self.ok else 503
+
+    def to_json(self) -> dict[str, Any]:
+        names = list(dict.fromkeys(one.reason for one in self.reasons))
+        details = [{"reason": one.reason, "provider": one.provider, "text": one.text} for one in self.reasons]
+        return {"ok": self.ok, "status": "green" if self.ok else "red", "reasons": names, "details": details}
+
+
+def judge(view: HostView, limits: SupervisorOptions) -> Verdict:
+    """Return the verdict of one look."""
+    reasons = list(_host(view))
+    for provider in view.providers:
+        reasons += _provider(provider, limits)
+    for role in view.services.values():
+        reasons += _process(role, limits.heartbeat_s, "")
+    order = {name: place for place, name in enumerate(REASONS)}
+    return Verdict(tuple(sorted(reasons, key=lambda one: (order[one.reason], one.provider))))
+
+
+def _host(view: HostView) -> Iterator[Reason]:
+    free, whole = view.host.disk_free_bytes, view.host.disk_bytes
+    if free < min(FLOOR_BYTES, whole // FLOOR_SHARE):
+        yield Reason("disk", "", f"{free >> 20} MiB free, below the floor at which archive writers stop")
+
+
+def _provider(provider: ProviderView, limits: SupervisorOptions) -> Iterator[Reason]:
+    name = provider.name
+    if not provider.seen:
+        yield Reason("heartbeat", name, "no process of this provider runs")
+        return
+    for role in provider.roles.values():
+        yield from _process(role, limits.sink_heartbeat_s if role.role in _SINKS else limits.heartbeat_s, name)
+    yield from _connection(provider)
+    yield from _lags(provider)
+    yield from _waits(provider)
+    for text in provider.broken:
+        yield Reason("ledger", name, text)
+    if not provider.symbols:
+        yield Reason("universe", name, "there are no symbols to record")
+    if not provider.calendar_dated:
+        yield Reason("calendar", name, "no dated trading days for today: standing hours are used")
+
+
+def _process(role: RoleView, limit_s: float, provider: str) -> Iterator[Reason]:
+    if not role.alive:
+        yield Reason("restarting", provider, f"{role.role} does not run (last pid {role.pid})")
+    elif role.beat_age_s is None or not role.ready:
+        yield Reason("restarting", provider, f"{role.role} is starting")
+    elif role.beat_age_s > limit_s:
+        yield Reason("heartbeat", provider, f"{role.role} has been silent for {role.beat_age_s:.0f} s")
+
+
+def _connection(provider: ProviderView) -> Iterator[Reason]:
+    """A provider whose market is closed need not be connected."""
+    feed = provider.roles.get("feed")
+    if not provider.open_now:
+        return
+    if feed is None or not feed.alive or not provider.links:
+        yield Reason("not_connected", provider.name, "the feed does not run")
+        return
+    for link in provider.links:
+        if not link.get("connected") and not link.get("closed_market"):
+            why = link.get("last_reason") or "connecting"
+            yield Reason("not_connected", provider.name, f"{link.get('name')}: {why}, attempt {link.get('attempt', 0)}")
+            if link.get("last_reason") in _MUTE:
+                yield Reason("mute", provider.name, f"{link.get('name')}: the connection went silent")
+    limit_s = QUIET_ALWAYS_S if provider.market in ALWAYS else QUIET_S
+    connected = any(link.get("connected") for link in provider.links)
+    if connected and provider.regular_now and provider.quiet_s > limit_s:
+        yield Reason("mute", provider.name, f"connected, but no message for {provider.quiet_s:.0f} s")
+
+
+def _lags(provider: ProviderView) -> Iterator[Reason]:
+    for ring in provider.rings:
+        if ring.archive_lag_s > ARCHIVE_LAG_S:
+            waiting = ring.published - ring.archived
+            yield Reason("archive_lag", provider.name, f"{ring.name} of {ring.session_id}: {waiting} records, {ring.archive_lag_s:.0f} s")
+        if ring.load_lag_s is not None and ring.load_lag_s > LOADER_LAG_S:
+            waiting = ring.published - (ring.loaded or 0)
+            yield Reason("loader_lag", provider.name, f"{ring.name} of {ring.session_id}: {waiting} records, {ring.load_lag_s:.0f} s")
+
+
+def _waits(provider: ProviderView) -> Iterator[Reason]:
+    archive, load = provider.roles.get("archive"), provider.roles.get("load")
+    if archive is not None and archive.counters["disk_trouble"]:
+        yield Reason("disk", provider.name, "the archive writer cannot write")
+    for role in (archive, load):
+        if role is not None and role.waiting == "disk" and role.waiting_s > AWAY_S:
+            yield Reason("disk", provider.name, f"{role.role} has waited for the disk for {role.waiting_s:.0f} s")
+    away_s = max(provider.away_s, load.waiting_s if load is not None and load.waiting == "database" else 0.0)
+    if away_s > AWAY_S:
+        yield Reason("database_away", provider.name, f"for {away_s:.0f} s")

@@ -1,0 +1,233 @@
+"""Shared memory that is not what it was: stale, foreign, cut or deleted rings, a host that died, too little room."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from checker import Verdict
+from harness import PROVIDERS, Demo, until
+
+Make = Callable[..., Demo]
+
+
+def killed_with_undrained_rings(one: Demo) -> dict[str, str]:
+    """Let both sinks stand still for a while, then kill everything: the rings hold what nobody has stored. Return the sessions."""
+    one.start()
+    for provider in PROVIDERS:
+        one.more(provider, 500)
+    for provider in PROVIDERS:
+        for sink in ("archive", "load"):
+            one.kill(sink, provider, signal.SIGSTOP)
+    for provider in PROVIDERS:
+        one.more(provider, 500)
+    sessions = {provider: one.session(provider) or "" for provider in PROVIDERS}
+    one.kill_everything()
+    return sessions
+
+
+def lost_rings(verdict: Verdict, session: str, reason: str) -> dict[str, int]:
+    """Return ring -> first lost sequence of the archive's gap rows without an end, asserting their form."""
+    gaps = [gap for gap in verdict.gap_lines if gap["reason"] == reason]
+    for gap in gaps:
+        assert (gap["sink"], gap["session_id"], gap["last_seq"], gap["lost"]) == ("archive", session, None, None), gap
+    assert len({gap["ring"] for gap in gaps}) == len(gaps)
+    return {gap["ring"]: gap["first_seq"] for gap in gaps}
+
+
+# What is done to a ring's header; obs/ring/layout.py tells the offsets.
+WRONGS = {
+    "magic": lambda data: b"OTHERRNG" + data[8:],
+    "older-layout": lambda data: data[:8] + struct.pack("<I", 0) + data[12:],
+    "dtype": lambda data: data[:24] + bytes(16) + data[40:],
+    "stale": lambda data: data[:64] + b"sess_20200101_000000_other_0000".ljust(64, b"\0") + data[128:],
+    "impossible": lambda data: data[:320] + struct.pack("<Q", 1 << 40) + data[328:],
+    "truncated": lambda data: data[: len(data) // 2],
+    "headless": lambda data: data[:100],
+    "empty": lambda data: b"",
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("magic", "truncated"), ("older-layout", "stale"), ("dtype", "empty"), ("impossible", "headless")]
+)
+def test_foreign_ring_is_set_aside(demo: Make, dsn: str, first: str, second: str) -> None:
+    """Never misread: it is kept in quarantine/rings, a gap row says what is unknown, and a new session starts at once."""
+    one = demo(dsn=dsn)
+    old = killed_with_undrained_rings(one)
+    spoiled = {("kis", "tick"): first, ("upbit", "tick"): second, ("kis", "event"): second, ("upbit", "quarantine"): first}
+    kept: dict[str, bytes] = {}
+    for (provider, ring), wrong in spoiled.items():
+        path = one.ring(provider, old[provider], ring)
+        data = WRONGS[wrong](path.read_bytes())
+        path.write_bytes(data)
+        kept[path.name] = data
+    one.start()
+    verdicts = one.finish()
+    for provider in PROVIDERS:
+        found = lost_rings(verdicts[provider], old[provider], "ring_foreign")
+        assert set(found) == {ring for name, ring in spoiled if name == provider}
+        assert found["tick"] >= 500
+        assert verdicts[provider].sessions == 2
+    aside = {path.name.partition(".")[0]: path.read_bytes() for path in (one.data / "quarantine" / "rings").iterdir()}
+    assert aside == kept
+
+
+def test_host_died(demo: Make, dsn: str) -> None:
+    """All shared memory is gone: the next start writes one gap row per ring, from the last archived record on."""
+    one = demo(dsn=dsn)
+    old = killed_with_undrained_rings(one)
+    for path in one.view.iterdir():
+        path.unlink()
+    one.start()
+    verdicts = one.finish()
+    for provider in PROVIDERS:
+        found = lost_rings(verdicts[provider], old[provider], "host_death")
+        assert set(found) == {"tick", "event", "swing", "poll_event", "quarantine"}
+        assert found["tick"] >= 500
+        starts = {line["session_id"]: line for line in one.session_lines(provider) if line["event"] == "start"}
+        newest = one.session(provider) or ""
+        ends = {gap["gap_end_ns"] for gap in verdicts[provider].gap_lines if gap["reason"] == "host_death"}
+        assert ends == {starts[newest]["ts_ns"]}
+
+
+def test_host_died_twice(demo: Make, dsn: str) -> None:
+    """The second death comes before the first one's session is judged by the loader; each has its own gap rows."""
+    one = demo(dsn=dsn)
+    for _ in range(2):
+        one.start()
+        one.more("kis", 100)
+        one.kill_everything()
+        for path in one.view.iterdir():
+            path.unlink()
+    one.start()
+    for verdict in one.finish().values():
+        assert verdict.sessions == 3
+        assert verdict.gaps["host_death/archive"] == 10
+
+
+def test_ring_deleted_while_mapped(demo: Make, dsn: str) -> None:
+    """Those who map it go on; a restarted archive writer cannot: the supervisor says so, and nothing is misread."""
+    one = demo(dsn=dsn)
+    one.start()
+    one.more("kis", 500)
+    session = one.session("kis") or ""
+    one.caught_up()
+    one.ring("kis", session).unlink()
+    one.more("upbit", 1000)
+    one.stop()
+    # The ordered stop knows its mapped ring to the end: everything is stored.
+    for verdict in one.judge().values():
+        assert not verdict.gaps, verdict.gaps
+        assert verdict.sent == verdict.archived == verdict.database
+
+
+@pytest.mark.parametrize("turns", [3])
+def test_too_many_undrained_sessions(demo: Make, dsn: str, turns: int) -> None:
+    """With max_sessions undrained ones the newest goes on, as for a restarted feed."""
+    one = demo(dsn=dsn, ring={"max_sessions": 1})
+    for _ in range(turns):
+        killed_with_undrained_rings(one)
+    sessions = {provider: one.session(provider) for provider in PROVIDERS}
+    one.start()
+    assert {provider: one.session(provider) for provider in PROVIDERS} == sessions
+    assert [line["why"] for line in one.logged("session_continued")] == ["max_sessions"] * 2 * turns
+    for verdict in one.finish().values():
+        assert verdict.sessions == 1
+        assert verdict.gaps == {"restart/None": turns}
+
+
+class SmallMemory:
+    """A mount namespace in which a tmpfs of `size` lies over the folder of a demo's rings; it goes with the process that holds it."""
+
+    def __init__(self, one: Demo, size: str) -> None:
+        as_root = [] if os.geteuid() == 0 else ["-r"]
+        script = f'mount -t tmpfs -o size={size} obs-test "{one.shm}" && echo ready && exec cat'
+        self.holder = subprocess.Popen(
+            ["unshare", *as_root, "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self.holder.stdout is not None
+        assert self.holder.stderr is not None
+        if self.holder.stdout.readline() != b"ready\n":
+            why = self.holder.stderr.read().decode().strip()
+            self.close()
+            pytest.skip(f"a small tmpfs cannot be mounted in a namespace here: {why}")
+        keep = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
+        one.prefix = ["nsenter", "-t", str(self.holder.pid), "-m", *keep]
+        one.view = Path(f"/proc/{self.holder.pid}/root{one.shm}")
+
+    def close(self) -> None:
+        for pipe in (self.holder.stdin, self.holder.stdout, self.holder.stderr):
+            if pipe is not None:
+                pipe.close()
+        self.holder.wait(5)
+
+
+@pytest.fixture
+def small(request: pytest.FixtureRequest) -> Iterator[Callable[[Demo, str], None]]:
+    """Return what puts a demo into a small memory."""
+    if shutil.which("unshare") is None or shutil.which("nsenter") is None:
+        pytest.skip("no unshare and nsenter to mount a small tmpfs with")
+    made: list[SmallMemory] = []
+    yield lambda one, size: made.append(SmallMemory(one, size))
+    for memory in made:
+        memory.close()
+
+
+@pytest.mark.parametrize("size", ["64k", "12m"])
+def test_too_little_shared_memory(demo: Make, dsn: str, small: Callable[[Demo, str], None], size: str) -> None:
+    """A clear refusal at the start: how much is needed, how much there is, what to do; and nothing is left."""
+    one = demo(dsn=dsn)
+    small(one, size)
+    done = subprocess.run(one.command(), capture_output=True, timeout=60, check=False, env=one.environ())
+    assert done.returncode == 2, done.stderr.decode()
+    last = orjson.loads(done.stderr.splitlines()[-1])
+    for words in ("no room in shared memory", "enlarge it or lower [ring] capacity", "need=", "free="):
+        assert words in last["text"], last
+    assert not list(one.data.glob("scalp/**/*")), "something was recorded"
+    assert all(path.name.endswith("-board") for path in one.view.iterdir()), list(one.view.iterdir())
+
+
+def test_no_room_for_a_second_session(demo: Make, dsn: str, small: Callable[[Demo, str], None]) -> None:
+    """The undrained session is continued, as by a restarted feed: collecting goes on."""
+    one = demo(dsn=dsn)
+    small(one, "100m")
+    killed_with_undrained_rings(one)
+    sessions = {provider: one.session(provider) for provider in PROVIDERS}
+    one.start()
+    assert [line["why"] for line in one.logged("session_continued")] == ["no room in shared memory"] * 2
+    assert {provider: one.session(provider) for provider in PROVIDERS} == sessions
+    for verdict in one.finish().values():
+        assert verdict.sessions == 1
+        assert verdict.gaps == {"restart/None": 1}
+
+
+def test_supervisor_restarted_in_an_empty_ring_folder_keeps_the_budget(demo: Make, dsn: str) -> None:
+    """The reconnect budget is on disk too: a host that dies again and again cannot get an app key blocked."""
+    one = demo(dsn=dsn)
+    one.start()
+    state = one.data / "state" / "kis.json"
+    until("the state is saved", lambda: state.exists() and b"tokens" in state.read_bytes())
+    until("the budget is saved", lambda: "DEMO_KIS" in (orjson.loads(state.read_bytes()).get("budget") or {}), 10.0)
+    before = orjson.loads(state.read_bytes())["budget"]["DEMO_KIS"]["tokens"]
+    one.kill_everything()
+    for path in one.view.iterdir():
+        path.unlink()
+    one.start()
+    until("an attempt is taken from it", lambda: orjson.loads(state.read_bytes())["budget"]["DEMO_KIS"]["tokens"] < before, 10.0)
+    one.finish()
+
+
+def test_paths_are_as_layout_says() -> None:
+    """The offsets that this file patches are those of the ring's header."""
+    from obs.ring import layout
+
+    assert (layout.PUBLISHED * 8, layout.HEADER_BYTES, len(layout.MAGIC)) == (320, 4096, 8)
+    assert Path(layout.__file__).name == "layout.py"

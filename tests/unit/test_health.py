@@ -1,0 +1,131 @@
+"""Health: a table of what is seen, and the reasons that it must give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from obs.config.options import SupervisorOptions
+from obs.monitor.health import REASONS, judge
+from obs.monitor.host import HostFigures, ProcessFigures
+from obs.monitor.metrics import render
+from obs.monitor.page import render as render_page
+from obs.monitor.status import lines, status_of
+from obs.monitor.view import HostView, ProviderView, RingView, RoleView
+from obs.shm import ROLE_CELL
+
+COUNTERS = {name: 0 for name in ROLE_CELL.names or () if name not in ("pid", "spare")}
+LINK = {
+    "name": "KIS", "connected": True, "closed_market": False, "last_reason": "", "attempt": 0, "subscribed": 41, "wanted": 41,
+}  # fmt: skip
+
+
+def role(name: str, **changes: Any) -> RoleView:
+    counters = COUNTERS | changes.pop("counters", {})
+    good = RoleView(name, "kis", 42, True, True, 0.4, "", 0.0, counters, ProcessFigures(1.5, 40 << 20, 9, 2))
+    return replace(good, **changes)
+
+
+def ring(name: str, **changes: Any) -> RingView:
+    loads = {"loaded": 100, "load_lag_s": 0.0} if name == "tick" else {}
+    return replace(RingView("sess_1", name, 1024, 100, 100, 0.0, **loads), **changes)
+
+
+def provider(**changes: Any) -> ProviderView:
+    roles = {name: role(name) for name in ("archive", "load", "poll", "feed")}
+    rings = [ring("tick"), ring("event"), ring("quarantine")]
+    good = ProviderView(
+        "kis", "kr_stocks", "krx", "sample", True, True, True, True, 41, "sess_1", roles, [LINK], {"005930": "confirmed"}, 0, rings
+    )
+    return replace(good, **changes)
+
+
+def with_role(name: str, **changes: Any) -> ProviderView:
+    one = provider()
+    return replace(one, roles=one.roles | {name: role(name, **changes)})
+
+
+def with_link(**changes: Any) -> dict[str, Any]:
+    return {"links": [LINK | changes]}
+
+
+def host(*providers: ProviderView, free: int = 100 << 30) -> HostView:
+    services = {"monitor": role("monitor", owner="services")}
+    return HostView(1_769_041_800 * 10**9, list(providers), services, {"kis": 7}, HostFigures(disk_bytes=200 << 30, disk_free_bytes=free))
+
+
+CASES: dict[str, tuple[ProviderView, list[str]]] = {
+    "all is well": (provider(), []),
+    "not connected": (provider(**with_link(connected=False, last_reason="refused", attempt=3)), ["not_connected"]),
+    "not connected, closed market": (provider(open_now=False, regular_now=False, **with_link(connected=False)), []),
+    "the link waits for the opening": (provider(**with_link(connected=False, closed_market=True)), []),
+    "cut because it was mute": (provider(**with_link(connected=False, last_reason="mute")), ["not_connected", "mute"]),
+    "connected but silent": (provider(quiet_s=121.0), ["mute"]),
+    "a quiet minute": (provider(quiet_s=60.0), []),
+    "silent before the opening": (provider(quiet_s=500.0, regular_now=False), []),
+    "crypto is never quiet": (provider(market="crypto", quiet_s=61.0), ["mute"]),
+    "the feed is dead": (with_role("feed", alive=False), ["not_connected", "restarting"]),
+    "the feed starts": (with_role("feed", ready=False), ["restarting"]),
+    "the feed is stuck": (with_role("feed", beat_age_s=15.5), ["heartbeat"]),
+    "the archive writer is slow to beat": (with_role("archive", beat_age_s=60.0), []),
+    "the archive writer is stuck": (with_role("archive", beat_age_s=121.0), ["heartbeat"]),
+    "archive lag": (provider(rings=[ring("tick", archived=3, archive_lag_s=10.5)]), ["archive_lag"]),
+    "a record in flight": (provider(rings=[ring("tick", archived=3, archive_lag_s=9.5, loaded=0, load_lag_s=59.0)]), []),
+    "events not archived": (provider(rings=[ring("event", archived=3, archive_lag_s=10.5)]), ["archive_lag"]),
+    "loader lag": (provider(rings=[ring("tick", loaded=0, load_lag_s=60.5)]), ["loader_lag"]),
+    "the database is away": (with_role("load", waiting="database", waiting_s=10.5), ["database_away"]),
+    "the database is away, as watched": (provider(away_s=10.5), ["database_away"]),
+    "the database is slow": (with_role("load", waiting="database", waiting_s=9.5), []),
+    "the disk takes nothing": (with_role("archive", counters={"disk_trouble": 1}), ["disk"]),
+    "the disk hangs": (with_role("archive", waiting="disk", waiting_s=10.5), ["disk"]),
+    "an identity broke": (provider(broken=["messages=7, expected 8"]), ["ledger"]),
+    "no symbols": (provider(symbols=0), ["universe"]),
+    "no calendar": (provider(calendar_dated=False), ["calendar"]),
+    "nothing runs": (provider(seen=False, roles={}), ["heartbeat"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reasons(name: str) -> None:
+    seen, expected = CASES[name]
+    verdict = judge(host(seen), SupervisorOptions())
+    assert [one.reason for one in verdict.reasons] == expected, verdict
+    assert all(one.provider == "kis" and one.text for one in verdict.reasons)
+    assert verdict.ok == (not expected)
+    assert verdict.status == (503 if expected else 200)
+    assert verdict.to_json()["reasons"] == expected
+
+
+def test_the_list_is_closed() -> None:
+    assert {reason for _, reasons in CASES.values() for reason in reasons} == set(REASONS)
+
+
+def test_a_full_disk_is_the_hosts() -> None:
+    (reason,) = judge(host(provider(), free=1 << 20), SupervisorOptions()).reasons
+    assert (reason.reason, reason.provider) == ("disk", "")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_everything_can_be_shown(name: str) -> None:
+    view = host(CASES[name][0])
+    verdict = judge(view, SupervisorOptions())
+    status = status_of(view, verdict)
+    assert f"health: {'green' if verdict.ok else 'red'}" in lines(status)
+    assert b"<html" in render_page(status)
+    text, content_type = render(view, verdict)
+    assert content_type.startswith("text/plain")
+    assert f"obs_healthy {float(verdict.ok)}".encode() in text
+
+
+def test_metrics_by_name() -> None:
+    seen = with_role("feed", counters={"messages": 1234, "disconnected_ns": 2_500_000_000})
+    text = render(host(replace(seen, rings=[ring("tick", published=105, loaded=90, load_lag_s=1.5)])), judge(host(seen), SupervisorOptions()))[0]
+    for line in (
+        'obs_messages_total{provider="kis"} 1234.0', 'obs_disconnected_seconds_total{provider="kis"} 2.5',
+        'obs_ring_published_total{provider="kis",ring="tick"} 105.0', 'obs_ring_loaded_total{provider="kis",ring="tick"} 90.0',
+        'obs_loader_lag_seconds{provider="kis",ring="tick"} 1.5', 'obs_process_up{provider="kis",role="feed"} 1.0',
+        'obs_health_reason{reason="ledger"} 0.0', 'obs_connected{link="KIS",provider="kis"} 1.0',
+    ):  # fmt: skip
+        assert line.encode() in text.splitlines(), line
