@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from obs.config import Config
 from obs.monitor.health import Verdict, judge
+from obs.monitor.host import process_figures
 from obs.monitor.view import HostView, ProviderView, RingView, RoleView, Watcher
 from obs.record.events import iso_ms
 
@@ -35,7 +36,11 @@ def _processes(view: HostView) -> Iterator[dict[str, Any]]:
     """Supervisors first; `provider` of a host's own process is "services"."""
     for pid in dict.fromkeys(view.supervisors.values()):
         owners = [owner for owner, holder in view.supervisors.items() if holder == pid]
-        yield {"role": "supervisor", "provider": owners[0] if len(owners) == 1 else "", "owners": owners, "pid": pid, "state": "running"}
+        used = process_figures(pid)
+        yield {
+            "role": "supervisor", "provider": owners[0] if len(owners) == 1 else "", "owners": owners, "pid": pid, "state": "running",
+            "cpu_s": used.cpu_s, "resident_bytes": used.resident_bytes,
+        }  # fmt: skip
     for provider in view.providers:
         for role in provider.roles.values():
             yield _process(role, view.now_ns)

@@ -15,8 +15,6 @@ from obs.clock import NS, SYSTEM, Clock
 from obs.config import read_secrets
 from obs.config.process import ProcessSpec
 from obs.errors import EXIT_GOOD, ConfigError
-from obs.ledger import counts_payloads
-from obs.ledger import read as read_intake
 from obs.log import Log
 from obs.market import calendar as calendars
 from obs.providers.base import Credential
@@ -25,7 +23,7 @@ from obs.ring import attach_ring, fence
 from obs.roles.link import Link
 from obs.roles.recorder import Recorder, Rings
 from obs.roles.subscriptions import Standing
-from obs.roles.takeover import debt_of
+from obs.roles.takeover import take_over
 from obs.roles.venue import provider_of
 from obs.sample import Slots
 from obs.shm import Board, Counters
@@ -119,16 +117,10 @@ class _Feed:
         return EXIT_GOOD
 
     def _take_over(self) -> None:
-        """Publish what a dead feed counted and never told; the gap it left is told with our first record."""
         recorder = self._recorder
-        dead = read_intake(self._board["intake"])
-        debt = debt_of(dead, self._spec.config.ring.dir, self._spec.config.data_dir, self._clock.wall_ns())
+        debt = take_over(recorder, self._spec.config.ring.dir, self._spec.config.data_dir)
         if debt is not None:
-            told = counts_payloads(debt.snapshot, debt.tick_seq, debt.lost_trades, debt.lost_quotes, debt.lost_quarantined)
-            for symbol, payload in told:
-                recorder.event("counts", payload, symbol=symbol or "")
             self._log.warning("took_over", of_session=debt.snapshot.session_id, lost=debt.restart.lost, start_ns=debt.restart.start_ns)
-        recorder.begin(dead, debt.restart if debt is not None else None)
         recorder.event("lifecycle", {"what": "feed_started", "pid": os.getpid(), "symbols": len(recorder.slots.symbol) - 1})
 
     def _schedule(self) -> None:

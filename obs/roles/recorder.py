@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from obs.clock import NS, Clock, minute_of
+from obs.clock import MINUTE_NS, NS, Clock, minute_of
 from obs.errors import DecodeError
 from obs.ledger import Intake, Snapshot, counts_payloads
 from obs.providers.base import Context, Control, Provider
@@ -25,13 +25,14 @@ from obs.record.chunks import message_chunks
 from obs.record.events import gap_payload, make_event
 from obs.record.schema import INPUT
 from obs.ring import Producer, Ring
-from obs.sample import Completeness, Missed, Slots, boundary_after
+from obs.sample import Completeness, Missed, Slots, boundary_after, interval_ns
 from obs.shm import Board
 
 MAX_INPUTS: Final = 1024  # per message; see obs.providers.base
 _STAGED: Final = 2048  # inputs processed at once
 _CHUNKED: Final = 16  # messages set aside at once: at most 1 MiB, a quarter of the smallest quarantine ring
 _ALL: Final = slice(None)
+_COVERAGE: Final = 0.8  # of a minute's records, below which a warning is due
 _STEP_BACK_NS: Final = NS  # a smaller step of the wall clock backwards is smoothed, a larger one begins a new bucket
 
 
@@ -101,6 +102,8 @@ class Recorder:
         self._staged = np.zeros(_STAGED + MAX_INPUTS, INPUT)
         self._count = 0
         self._malformed = 0
+        self._covered_ns = np.zeros(self.slots.rows, np.int64)  # of the bucket's minute, by records of the grid
+        self._bucket_ns = 0  # when the bucket began
         self._chunks: list[np.ndarray] = []
         self._last_ns = 0
         self.latest = self._staged[:0]
@@ -120,7 +123,7 @@ class Recorder:
         if restart is not None:
             head["restart_start_ns"], head["restart_of"] = restart.start_ns, restart.of_session.encode()
             head["restart_lost"] = -1 if restart.lost is None else restart.lost
-        self._last_ns = now
+        self._last_ns = self._bucket_ns = now
         head["last_recv_ns"] = now
         self.boundary_ns = boundary_after(now, self.level)
         self._commit()
@@ -264,7 +267,9 @@ class Recorder:
         rows = self.slots.occupied()
         if not self.tape and len(rows):
             self._publish(self.slots.emit(self.boundary_ns, self.level, rows))
-        self._last_ns = max(self._last_ns, self.boundary_ns)
+            self._covered_ns[rows] += interval_ns(self.level)
+        # Behind the point: what a small step of the clock backwards brings now belongs to the minute that begins here.
+        self._last_ns = max(self._last_ns, self.boundary_ns + 1)
         level = self.board["level"].read_json()
         self.level = min(2, max(0, int(level["level"]))) if level else 0
         self.boundary_ns = boundary_after(now_ns, self.level)
@@ -305,10 +310,24 @@ class Recorder:
         self._commit()
         for symbol, payload in counts_payloads(Snapshot(self.intake.head, self.intake.table), self.tick.published):
             self.event("counts", payload, symbol=symbol or "")
+        self._warn_of_coverage()
         self.intake.next_bucket(minute_ns)
+        self._covered_ns[:] = 0
+        self._bucket_ns = self._last_ns
         self.totals.messages += self._fates.messages
         self._fates = Fates()
         self._commit()
+
+    def _warn_of_coverage(self) -> None:
+        """Warn of slots that have records for less than _COVERAGE of a whole minute, although they have been heard of."""
+        minute_ns = int(self.intake.head["minute_ns"])
+        if self.tape or self._bucket_ns - minute_ns > NS or self._last_ns < minute_ns + MINUTE_NS:
+            return
+        thin = np.flatnonzero((self._covered_ns > 0) & (self._covered_ns < _COVERAGE * MINUTE_NS))
+        if len(thin):
+            worst = float(self._covered_ns[thin].min()) / MINUTE_NS
+            symbols = [symbol.decode() for symbol in self.slots.symbol[thin].tolist()]
+            self.event("warning", {"what": "low_coverage", "minute_ns": minute_ns, "lowest": round(worst, 3), "symbols": symbols})
 
     def disconnected(self, rows: np.ndarray, now_ns: int) -> None:
         """Publish what is pending in `rows` and stop recording them until an input comes."""

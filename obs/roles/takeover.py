@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from obs.errors import SchemaMismatch
-from obs.ledger import Snapshot
+from obs.ledger import Snapshot, counts_payloads
+from obs.ledger import read as read_intake
 from obs.record.schema import CHUNK, TICK
 from obs.ring import Ring, attach_ring, copy_rows
-from obs.roles.recorder import RestartGap
+from obs.roles.recorder import Recorder, RestartGap
 from obs.shm import block_path
 
 
@@ -29,6 +30,22 @@ class Debt(NamedTuple):
     lost_quotes: np.ndarray
     lost_quarantined: int
     restart: RestartGap
+
+
+def take_over(recorder: Recorder, ring_dir: Path, data_dir: Path) -> Debt | None:
+    """Publish what a dead feed counted and never told, and begin; return what it owed.
+
+    The gap that it left is told with the recorder's first record. Order: the counts first. Should we die before `begin`, the
+    next feed finds the intake of the dead one and tells the same again.
+    """
+    dead = read_intake(recorder.board["intake"])
+    debt = debt_of(dead, ring_dir, data_dir, recorder.clock.wall_ns())
+    if debt is not None:
+        told = counts_payloads(debt.snapshot, debt.tick_seq, debt.lost_trades, debt.lost_quotes, debt.lost_quarantined)
+        for symbol, payload in told:
+            recorder.event("counts", payload, symbol=symbol or "")
+    recorder.begin(dead, debt.restart if debt is not None else None)
+    return debt
 
 
 def debt_of(snapshot: Snapshot | None, ring_dir: Path, data_dir: Path, now_ns: int) -> Debt | None:

@@ -61,8 +61,13 @@ class ProviderMemory:
         self.counters = Counters(self.counters_path, make=True)
         self._infos = read_sessions(self._data, name)
         self._remove_orphans()
-        self.old = self._judge()
-        self.current = self._begin()
+        try:
+            self.old = self._judge()
+            self.current = self._begin()
+        except ShmFull:
+            self.counters.close()
+            remove(self.counters_path)
+            raise
         for session in self.old:  # the newest of them ended, as far as anybody can know, when the present one began
             session.ended_ns = session.ended_ns or self._started_ns
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 from obs.clock import NS, Clock
 from obs.config import Config, ProviderConfig
 from obs.config.process import SERVICES, ProcessSpec
+from obs.errors import ShmFull
 from obs.log import Log
 from obs.shm import Board, Counters, remove
 from obs.supervisor.child import spawn
@@ -75,7 +76,15 @@ class Tree:
 
     def __init__(self, config: Config, plan: Plan, log: Log, clock: Clock, dsn: str) -> None:
         self._config, self._log, self._clock = config, log, clock
-        self.owners = [Owner(provider, config, clock, dsn) for provider in plan.providers]
+        self.owners: list[Owner] = []
+        try:
+            for provider in plan.providers:
+                self.owners.append(Owner(provider, config, clock, dsn))
+        except ShmFull:
+            for owner in self.owners:  # a refusal leaves no memory behind that a start would need
+                owner.memory.end_current()
+                owner.memory.close()
+            raise
         for owner in self.owners:
             for event, facts in owner.memory.notes:
                 log.warning(event, provider=owner.provider.name, **facts)

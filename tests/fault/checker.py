@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from evidence import RINGS, Files, Problems, Sent, number_of, read_sent
+from evidence import GROUPS, RINGS, Files, Problems, Sent, number_of, read_sent
+
+from obs.sim.numbered import k_of_acc_volume
 
 MINUTE_NS = 60_000_000_000
 _STOP_NS = 4_000_000_000  # from the wish to stop to the feed's last words: what was sent meanwhile may be unread
@@ -57,6 +59,7 @@ class Verdict:
     events: list[dict[str, Any]] = field(default_factory=list)
     malformed: list[dict[str, Any]] = field(default_factory=list)  # as the exchange's log names them
     done: list[dict[str, Any]] = field(default_factory=list)  # what else the exchange's log says that it did
+    unexplained: list[dict[str, Any]] = field(default_factory=list)  # steps of the venue's count that no other gap explains
     latency: list[tuple[int, int]] = field(default_factory=list)  # receive time, and how long after the exchange's own note of it
 
     def __str__(self) -> str:
@@ -274,10 +277,22 @@ class _Provider:
         self._check_venue_counts()
 
     def _check_venue_counts(self) -> None:
-        """The venue's own count finds holes that a gap row explains, and no others."""
-        for gap in self.files.gaps:
-            if gap["reason"] == "venue_count" and gap["inside"] is None:
-                self.say(f"a step of the venue's count that no gap explains: {gap}")
+        """A step of the venue's count lies between two archived trades that follow each other; what explains it is named."""
+        places: dict[tuple[int, int], set[int]] = defaultdict(set)  # (session, symbol) -> numbers that the archive holds
+        sessions = {session_id: number for number, session_id in enumerate(self.files.sessions)}
+        steps = [gap for gap in self.files.gaps if gap["reason"] == "venue_count"]
+        if steps:
+            for session_id, ticks in self.files.ticks.items():
+                for symbol, k in zip(ticks.symbol, ticks.k, strict=True):
+                    places[sessions[session_id], symbol].add(k)
+        for gap in steps:
+            numbers = places[sessions[gap["session_id"]], self.files.symbol(gap["symbol"])]
+            group = GROUPS[self.files.provider]
+            before, after = (k_of_acc_volume(group, gap[f"acc_volume_{name}"]) for name in ("before", "after"))
+            if after <= before + 1 or any(k in numbers for k in range(before + 1, after)):
+                self.say(f"a step of the venue's count that is none: {gap}")
+            if gap["inside"] is None:
+                self.verdict.unexplained.append(gap)
 
     # --- the counts
 

@@ -160,7 +160,7 @@ class SmallMemory:
             self.close()
             pytest.skip(f"a small tmpfs cannot be mounted in a namespace here: {why}")
         keep = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
-        one.prefix = ["nsenter", "-t", str(self.holder.pid), "-m", *keep]
+        one.prefix = ["nsenter", "-t", str(self.holder.pid), "-m", *keep, "env", "-C", str(Path(__file__).parents[2])]
         one.view = Path(f"/proc/{self.holder.pid}/root{one.shm}")
 
     def close(self) -> None:
@@ -181,8 +181,8 @@ def small(request: pytest.FixtureRequest) -> Iterator[Callable[[Demo, str], None
         memory.close()
 
 
-@pytest.mark.parametrize("size", ["64k", "12m"])
-def test_too_little_shared_memory(demo: Make, dsn: str, small: Callable[[Demo, str], None], size: str) -> None:
+@pytest.mark.parametrize("size", ["64k", "12m", "45m"])
+def test_too_little_shared_memory(small: Callable[[Demo, str], None], demo: Make, dsn: str, size: str) -> None:
     """A clear refusal at the start: how much is needed, how much there is, what to do; and nothing is left."""
     one = demo(dsn=dsn)
     small(one, size)
@@ -195,7 +195,7 @@ def test_too_little_shared_memory(demo: Make, dsn: str, small: Callable[[Demo, s
     assert all(path.name.endswith("-board") for path in one.view.iterdir()), list(one.view.iterdir())
 
 
-def test_no_room_for_a_second_session(demo: Make, dsn: str, small: Callable[[Demo, str], None]) -> None:
+def test_no_room_for_a_second_session(small: Callable[[Demo, str], None], demo: Make, dsn: str) -> None:
     """The undrained session is continued, as by a restarted feed: collecting goes on."""
     one = demo(dsn=dsn)
     small(one, "100m")

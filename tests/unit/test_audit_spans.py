@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ def members(some: list[Span]) -> list[int]:
 
 
 def is_tidy(some: list[Span]) -> bool:
-    return all(first <= last for first, last in some) and all(one[1] + 1 < other[0] for one, other in zip(some, some[1:], strict=False))
+    return all(first <= last for first, last in some) and all(one[1] + 1 < other[0] for one, other in pairwise(some))
 
 
 @given(spans, spans)

@@ -121,7 +121,8 @@ def test_everything_can_be_shown(name: str) -> None:
 
 def test_metrics_by_name() -> None:
     seen = with_role("feed", counters={"messages": 1234, "disconnected_ns": 2_500_000_000})
-    text = render(host(replace(seen, rings=[ring("tick", published=105, loaded=90, load_lag_s=1.5)])), judge(host(seen), SupervisorOptions()))[0]
+    seen = replace(seen, rings=[ring("tick", published=105, loaded=90, load_lag_s=1.5)])
+    text = render(host(seen), judge(host(seen), SupervisorOptions()))[0]
     for line in (
         'obs_messages_total{provider="kis"} 1234.0', 'obs_disconnected_seconds_total{provider="kis"} 2.5',
         'obs_ring_published_total{provider="kis",ring="tick"} 105.0', 'obs_ring_loaded_total{provider="kis",ring="tick"} 90.0',

@@ -8,7 +8,7 @@ that everything they speak of is on disk by then; what is written meanwhile lies
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -135,8 +135,14 @@ class _Provider:
     # --- what there is
 
     def _find_sessions(self, infos: list[SessionInfo]) -> list[_Session]:
-        """Return all sessions that any file speaks of, oldest first; their ids sort by time."""
+        """Return all sessions that any file speaks of, oldest first; their ids sort by time.
+
+        Order: the session file was read before the other files, so that an end line speaks of files that are complete. One that
+        has begun since is taken for running, whatever it says by now.
+        """
         by_id = {info.session_id: info for info in infos}
+        for info in read_sessions(self._config.data_dir, self._name):
+            by_id.setdefault(info.session_id, replace(info, ended=None))
         names = {*by_id, *self._book.sessions, *(session for session, _ in self._book.seqs), *self._quarantine.sessions}
         for series in self._series["scalp"]:
             names |= {segment.session_id for segment in find(series)}

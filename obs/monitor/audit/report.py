@@ -86,10 +86,11 @@ class Report:
     def _finding_lines(self) -> list[str]:
         found, lines = self.findings, []
         lines += [f"note      {note}" for note in found.notes]
-        for one in found.unproven[:_SHOWN]:
-            lines.append(f"unproven  {one['provider']} {one['minute'] or ''} {one['symbol'] or ''} {one['stage']}: {one['why']}")
-        if found.total("unproven") > _SHOWN:
-            lines.append(f"unproven  … {found.total('unproven') - _SHOWN} more")
+        groups = Counter((one["provider"], one["minute"] or "", one["stage"], one["why"]) for one in found.unproven)
+        for (provider, minute, stage, why), number in list(groups.items())[:_SHOWN]:
+            lines.append(f"unproven  {provider} {minute} {stage}: {why}" + (f" ({number} symbols)" if number > 1 else ""))
+        if (rest := len(groups) - _SHOWN) > 0 or found.total("unproven") > len(found.unproven):
+            lines.append(f"unproven  … {max(rest, 0)} more kinds, {found.total('unproven')} items in all (obs audit --json)")
         for one in found.mismatches[:_SHOWN]:
             lines.append(f"MISMATCH  {_mismatch_text(one)}")
         if found.total("mismatch") > _SHOWN:
