@@ -253,5 +253,6 @@ class _Archive:
     def _count(self) -> None:
         cell = self._cell
         cell["stored"] = sum(drain.consumer.durable for drain in self._drains)
+        cell["lost"] = sum(drain.lost for drain in self._drains)
         oldest = min((since for drain in self._drains if (since := drain.waiting_since())), default=0)
         cell["lag_ns"] = max(0, self._clock.wall_ns() - oldest) if oldest else 0

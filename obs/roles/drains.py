@@ -40,6 +40,7 @@ class Drain(Protocol):
     name: str
     consumer: Consumer
     reason: str  # why the ring could not be emptied, for the gap line of what it then lost
+    lost: int  # records that were overwritten before they could be taken
 
     def pump(self, now_ns: int) -> int:
         """Take what the ring holds, up to BATCH_ROWS; return how many rows. No disk call."""
@@ -132,7 +133,7 @@ class SegmentDrain:
         self.consumer = Consumer(ring, "archive")
         self._session_id, self._events = ring.session_id, events
         self._lap = _Lap(series.provider, ring.session_id, ring.name)
-        self.reason = "ring_lap"
+        self.reason, self.lost = "ring_lap", 0
         self._encode = (TickLines if ring.name == "tick" else SwingLines)(series.provider, ring.session_id).encode
         # What the ring still holds is taken from it again, unless it is known to be fsynced.
         durable, oldest = self.consumer.durable, ring.oldest
@@ -169,6 +170,7 @@ class SegmentDrain:
             self._writer.append_gap(line)
             self._holes.append((batch.first_seq - 1, line, end_ns))
             self.reason = "ring_lap"
+            self.lost += batch.lost
         if len(rows):
             self._writer.append(self._encode(rows), batch.first_seq, rows["ts_ns"])
             self._lap.last_ts_ns = int(rows["ts_ns"][-1])
@@ -217,7 +219,7 @@ class EventDrain:
         last = last_event_seqs(events.folder, [ring.session_id]).get((ring.session_id, ring.name), -1)
         self.consumer.seek(last + 1)
         self._oldest = 0
-        self.reason = "ring_lap"
+        self.reason, self.lost = "ring_lap", 0
 
     def pump(self, now_ns: int) -> int:
         if self._events.log.buffered >= _HELD_ROWS:
@@ -227,6 +229,7 @@ class EventDrain:
             end_ns = int(batch.rows["ts_ns"][0]) if len(batch.rows) else now_ns
             self._events.add_gap(self._lap.line(batch.first_seq - batch.lost, batch.lost, end_ns, self.reason), end_ns)
             self.reason = "ring_lap"
+            self.lost += batch.lost
         for row in batch.rows:
             self._events.add(row, self._session_id, self.name)
             self._lap.last_ts_ns = int(row["ts_ns"])
@@ -259,7 +262,7 @@ class QuarantineDrain:
         self._log = QuarantineLog(file, ring.session_id, events.log, last)
         self.consumer.seek(last + 1)
         self._oldest = 0
-        self.reason = "ring_lap"
+        self.reason, self.lost = "ring_lap", 0
 
     def pump(self, now_ns: int) -> int:
         if self._log.buffered_bytes >= _HELD_BYTES:
@@ -267,6 +270,7 @@ class QuarantineDrain:
         batch = self.consumer.poll(BATCH_ROWS)
         if batch.lost:
             self._log.lapped(batch.first_seq - batch.lost, batch.first_seq - 1, now_ns)
+            self.lost += batch.lost
         if len(batch.rows):
             self._log.append(batch.rows)
             self._oldest = self._oldest or int(batch.rows["recv_ns"][0])

@@ -81,7 +81,8 @@ class _Load:
 
     def step(self) -> float:
         """One round; returns how long to rest."""
-        self._progress.waiting("database")
+        if not self._away_ns:  # else it has been waiting since then
+            self._progress.waiting("database")
         try:
             moved = self._round()
         except LoadRetryable as error:

@@ -105,7 +105,8 @@ class Recorder:
         self._covered_ns = np.zeros(self.slots.rows, np.int64)  # of the bucket's minute, by records of the grid
         self._bucket_ns = 0  # when the bucket began
         self._chunks: list[np.ndarray] = []
-        self._last_ns = 0
+        self._now_ns = 0  # the newest time we were told: what comes later is not earlier
+        self._last_ns = 0  # up to here everything that came has been taken
         self.latest = self._staged[:0]
         self.boundary_ns = 0
         self._open_gaps: dict[object, int] = {}  # whose -> since when; the earliest is in the intake, for the case of death
@@ -268,8 +269,7 @@ class Recorder:
         if not self.tape and len(rows):
             self._publish(self.slots.emit(self.boundary_ns, self.level, rows))
             self._covered_ns[rows] += interval_ns(self.level)
-        # Behind the point: what a small step of the clock backwards brings now belongs to the minute that begins here.
-        self._last_ns = max(self._last_ns, self.boundary_ns + 1)
+        self._last_ns = max(self._last_ns, self.boundary_ns)
         level = self.board["level"].read_json()
         self.level = min(2, max(0, int(level["level"]))) if level else 0
         self.boundary_ns = boundary_after(now_ns, self.level)
@@ -280,14 +280,15 @@ class Recorder:
 
     def _in_order(self, now_ns: int) -> int:
         """Smooth a small step of the clock backwards; a large one ends the interval and begins a new bucket."""
-        if now_ns >= self._last_ns:
+        if now_ns >= self._now_ns:
+            self._now_ns = now_ns
             return now_ns
-        if self._last_ns - now_ns < _STEP_BACK_NS:
-            return self._last_ns
-        behind = self._last_ns
+        if self._now_ns - now_ns < _STEP_BACK_NS:
+            return self._now_ns
+        behind = self._now_ns
         self.flush(behind, _ALL)
         self.event("warning", {"what": "clock_step", "from_ns": behind, "to_ns": now_ns})
-        self._last_ns = now_ns
+        self._now_ns = self._last_ns = now_ns
         self._close_bucket(minute_of(now_ns))
         self.boundary_ns = boundary_after(now_ns, self.level)
         return now_ns

@@ -12,22 +12,20 @@ imports picows. aiohttp is imported by the first REST request, not before.
 
 from __future__ import annotations
 
-from obs.wire.backoff import BACKOFF_S, Budget, attempt_after, delay
+from obs.wire.backoff import Budget, attempt_after, delay
 from obs.wire.connection import Connection
 from obs.wire.frames import Excerpt
-from obs.wire.http import Response, RestClient
+from obs.wire.http import RestClient
 from obs.wire.options import ConnectOptions
 from obs.wire.sink import CloseReason, MessageSink
 
 __all__ = [
-    "BACKOFF_S",
     "Budget",
     "CloseReason",
     "ConnectOptions",
     "Connection",
     "Excerpt",
     "MessageSink",
-    "Response",
     "RestClient",
     "attempt_after",
     "delay",

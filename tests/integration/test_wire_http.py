@@ -14,8 +14,7 @@ from aiohttp import web
 from wire_peers import Peer, Server, open_sockets, run
 
 from obs.errors import ConnectionLost
-from obs.wire import Response, RestClient
-from obs.wire.http import MAX_BODY_BYTES
+from obs.wire.http import MAX_BODY_BYTES, Response, RestClient
 
 SECRET = "SECRET-77aa"
 

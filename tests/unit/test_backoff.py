@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obs.clock import NS
-from obs.wire import BACKOFF_S, Budget, attempt_after, delay
-from obs.wire.backoff import BURST, JITTER, PER_HOUR, STABLE_S
+from obs.wire.backoff import BACKOFF_S, BURST, JITTER, PER_HOUR, STABLE_S, Budget, attempt_after, delay
 
 T0 = 1_769_042_000 * NS
 

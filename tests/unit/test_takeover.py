@@ -28,11 +28,22 @@ class Killed(BaseException):
 
 @contextmanager
 def every_store(rig: Rig, at: Callable[[], None]) -> Iterator[None]:
-    """Call `at` between the stores of board and rings: where there is a fence, and before and after each of them."""
+    """Call `at` between the stores of board and rings: there is a fence before and after each that matters."""
+    within = False
+
+    def fence() -> None:
+        nonlocal within
+        if not within:  # `at` itself may read
+            within = True
+            try:
+                at()
+            finally:
+                within = False
+
     with pytest.MonkeyPatch.context() as patch:
         for cell in rig.board._cells.values():
-            patch.setattr(cell, "_fence", at)
-        patch.setattr("obs.ring.producer.fence", at)
+            patch.setattr(cell, "_fence", fence)
+        patch.setattr("obs.ring.producer.fence", fence)
         yield
 
 

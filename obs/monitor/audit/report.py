@@ -46,10 +46,10 @@ class Report:
     providers: list[ProviderLedger]
     day: str | None
     seconds: float = 0.0
+    ok: bool | None = field(init=False)
 
-    @property
-    def ok(self) -> bool | None:
-        return self.findings.ok
+    def __post_init__(self) -> None:
+        self.ok = self.findings.ok
 
     def _span(self) -> tuple[str | None, str | None]:
         judged = [ledger.totals for ledger in self.providers if ledger.totals.minutes]
