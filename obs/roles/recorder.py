@@ -74,6 +74,7 @@ class RestartGap:
     start_ns: int
     lost: int | None
     of_session: str
+    end_ns: int = 0  # as a feed told it that died before it could note so
 
 
 @dataclass
@@ -123,8 +124,9 @@ class Recorder:
         self.restart = restart
         if restart is not None:
             head["restart_start_ns"], head["restart_of"] = restart.start_ns, restart.of_session.encode()
+            head["restart_end_ns"] = restart.end_ns
             head["restart_lost"] = -1 if restart.lost is None else restart.lost
-        self._last_ns = self._bucket_ns = now
+        self._now_ns = self._last_ns = self._bucket_ns = now
         head["last_recv_ns"] = now
         self.boundary_ns = boundary_after(now, self.level)
         self._commit()
@@ -245,9 +247,14 @@ class Recorder:
     def _publish_restart(self, end_ns: int) -> None:
         restart, self.restart = self.restart, None
         assert restart is not None
-        self.gap(restart.start_ns, max(end_ns, restart.start_ns), "restart", lost=restart.lost, of_session=restart.of_session)
         head = self.intake.head
-        head["restart_start_ns"] = head["restart_lost"] = 0
+        # Order: its end is noted, then it is told. Should we die before the note is taken back, the next feed tells it again,
+        # and of gaps with one start the longest counts: so it must be longer, even if the clock has stepped back.
+        end_ns = max(end_ns, restart.start_ns, restart.end_ns + 1)
+        head["restart_end_ns"] = end_ns
+        self.intake.commit()
+        self.gap(restart.start_ns, end_ns, "restart", lost=restart.lost, of_session=restart.of_session)
+        head["restart_start_ns"] = head["restart_lost"] = head["restart_end_ns"] = 0
         head["restart_of"] = b""
         self.intake.commit()
 

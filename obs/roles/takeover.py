@@ -56,10 +56,11 @@ def debt_of(snapshot: Snapshot | None, ring_dir: Path, data_dir: Path, now_ns: i
     tick = _ring(ring_dir, data_dir, snapshot.session_id, "tick")
     quarantine = _ring(ring_dir, data_dir, snapshot.session_id, "quarantine")
     lost_trades, lost_quotes = table["pending_trades"].copy(), table["pending_quotes"].copy()
-    tick_seq = int(head["tick_as_of"])
+    tick_seq, last_record_ns = int(head["tick_as_of"]), 0
     if tick is not None:
         records = _from(tick, tick_seq)
         tick_seq = tick.published
+        last_record_ns = int(copy_rows(tick, tick_seq - 1, 1)["ts_ns"][0]) if tick_seq else tick.created_ns
         _subtract(lost_trades, lost_quotes, table["symbol"], records)
     lost_quarantined = int(head["pending_quarantined"])
     if quarantine is not None:
@@ -68,16 +69,24 @@ def debt_of(snapshot: Snapshot | None, ring_dir: Path, data_dir: Path, now_ns: i
     for ring in (tick, quarantine):
         if ring is not None:
             ring.close()
-    return Debt(snapshot, tick_seq, lost_trades, lost_quotes, lost_quarantined, _restart(snapshot, lost_trades, lost_quotes, now_ns))
-
-
-def _restart(snapshot: Snapshot, lost_trades: np.ndarray, lost_quotes: np.ndarray, now_ns: int) -> RestartGap:
-    """The gap from the last message to the next record; one that a dead feed already owed goes on from its start."""
-    head = snapshot.head
-    starts = [int(head[name]) for name in ("restart_start_ns", "gap_start_ns", "last_recv_ns") if head[name]]
     lost = int(lost_trades.sum() + lost_quotes.sum())
+    restart = _restart(snapshot, lost, last_record_ns, now_ns)
+    return Debt(snapshot, tick_seq, lost_trades, lost_quotes, lost_quarantined, restart)
+
+
+def _restart(snapshot: Snapshot, lost: int, last_record_ns: int, now_ns: int) -> RestartGap:
+    """The gap to the next record, from the last message, or from the last record if inputs came behind it that none holds.
+
+    One that a dead feed already owed goes on from its start.
+    """
+    head = snapshot.head
     if head["restart_start_ns"]:
+        # The very same start, whatever the clock has done: by it the two are known to be one gap.
         lost += max(0, int(head["restart_lost"]))
+        return RestartGap(int(head["restart_start_ns"]), lost, snapshot.session_id, int(head["restart_end_ns"]))
+    starts = [int(head[name]) for name in ("gap_start_ns", "last_recv_ns") if head[name]]
+    if lost and last_record_ns:
+        starts.append(last_record_ns)
     return RestartGap(min(starts, default=now_ns), lost, snapshot.session_id)
 
 

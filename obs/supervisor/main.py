@@ -62,12 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.recordings and not arguments.demo:
         parser.error("--recordings goes with --demo")
+    os.umask(0o027)
     try:
         config = _configure(arguments)
     except ConfigError as error:
         print(f"obs: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    os.umask(0o027)
     log = Log("supervisor", arguments.provider or "")
     try:
         return _Run(config, plan(config, arguments.provider, arguments.services), arguments.seconds, log).run()

@@ -347,14 +347,17 @@ class Demo:
         print(f"\nseed {SEED}  {self.folder.name}  {self.figures}")
         for verdict in verdicts.values():
             print(f"  {verdict} {verdict.unproven or ''}")
-        self._audit()
+        self.audit()
         return verdicts
 
-    def _audit(self) -> None:
+    def audit(self) -> dict[str, Any]:
+        """Assert that `obs audit` finds nothing wrong; return what it says."""
         command = [sys.executable, "-m", "obs.cli", "audit", "--data", str(self.data), "--config", str(self.config), "--json"]
         done = subprocess.run(command, capture_output=True, timeout=120, check=False, cwd=_REPOSITORY, env=self.environ())
         said = f"{done.stdout.decode()[-3000:]}\n{done.stderr.decode()[-2000:]}"
         assert done.returncode == 0, f"obs audit: exit code {done.returncode}\n{said}"
+        report: dict[str, Any] = orjson.loads(done.stdout)
+        return report
 
     def finish(self) -> dict[str, Verdict]:
         """Wait for the sinks, stop in order, judge."""

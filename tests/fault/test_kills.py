@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 from checker import Verdict
-from harness import LONG, PROVIDERS, Demo, steady_for, until
+from harness import LONG, PROVIDERS, RATE, Demo, steady_for, until
 
 from obs.pg import postmaster
 from obs.pg.cluster import locate
@@ -53,6 +54,31 @@ def test_feed_killed(demo: Make, dsn: str) -> None:
         assert len(restart_gaps(verdict)) == KILLS
         assert verdict.gaps["restart/None"] == KILLS
     assert max(ready) < RESTARTED_S, ready
+
+
+def test_feed_killed_in_sample_mode(demo: Make, dsn: str) -> None:
+    """Half a second of inputs is in its slots when it dies: the restart gap says how many, the counts say of which symbol.
+
+    Records of samples are no function of one number, so here the audit is the judge.
+    """
+    one = demo(dsn=dsn, demo={"rate": RATE, "mode": "sample"})
+    one.start()
+    for _ in range(KILLS):
+        for provider in PROVIDERS:
+            before = one.published(provider)
+            until("a few records", lambda: one.published(provider) > before + 100)  # noqa: B023
+            time.sleep(one.random.random() * 0.5)  # the moment within an interval is what is random here
+            one.restarted("feed", provider, one.kill("feed", provider))
+            before = one.published(provider)
+            until("first record after a feed's death", lambda: one.published(provider) > before)  # noqa: B023
+    one.caught_up()
+    one.stop()
+    report = one.audit()
+    gaps = [orjson.loads(line) for path in one.data.glob("system/events/*/*.jsonl") for line in path.read_bytes().splitlines()]
+    lost = [gap["lost"] for gap in gaps if gap.get("reason") == "restart"]
+    assert len(lost) == 2 * KILLS
+    assert sum(lost) > 0
+    assert report["ok"], report
 
 
 def kill_sinks(one: Demo, role: str, times: int) -> None:

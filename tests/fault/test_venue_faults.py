@@ -18,6 +18,7 @@ Make = Callable[..., Demo]
 pytestmark = pytest.mark.timeout(600 if LONG else 120)
 
 CUTTING = ("framing",)  # after these bytes no client can know where the next frame begins
+VENUES = {"kis": ["--zombie-s", "0"], "upbit": []}  # no ghost of a broken connection holds the app key
 TIMES = {"huge": 1}  # 10 MB each: more at once, and the exchange cuts us for not reading
 BACK_S = 40.0
 SETTLED = 41
@@ -38,7 +39,7 @@ def sent_malformed(one: Demo, provider: str) -> int:
 
 def test_unreadable_messages(demo: Make, dsn: str) -> None:
     """Each kind, one after the other: quarantined with its bytes, its neighbours kept, the connection kept."""
-    one = demo(dsn=dsn, venues={"kis": [], "upbit": []})
+    one = demo(dsn=dsn, venues=VENUES)
     one.start()
     all_subscribed(one)
     variants = [variant for variant in VARIANTS if variant not in CUTTING]
@@ -77,7 +78,7 @@ def assert_set_aside(verdict: Verdict) -> None:
 
 def test_broken_framing(demo: Make, dsn: str) -> None:
     """The bytes are kept, the connection is closed and made anew; once per time, and no loop."""
-    one = demo(dsn=dsn, venues={"kis": [], "upbit": []})
+    one = demo(dsn=dsn, venues=VENUES)
     one.start()
     all_subscribed(one)
     for provider in PROVIDERS:
@@ -94,7 +95,7 @@ def test_broken_framing(demo: Make, dsn: str) -> None:
 
 def test_poison_at_each_connect(demo: Make, dsn: str) -> None:
     """A message that no client can stand, after each subscription: the backoff grows, the budget holds, nothing loops."""
-    one = demo(dsn=dsn, venues={"kis": [], "upbit": []})
+    one = demo(dsn=dsn, venues=VENUES)
     for venue in one.venues.values():
         venue.do("poison", variant="framing", s=8.0)
     one.start(records=False)
@@ -121,7 +122,7 @@ ENDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("ends", [list(ENDS)] if LONG else [list(ENDS)[at : at + 2] for at in (0, 2, 4)], ids="-".join)
 def test_every_end_reconnects(demo: Make, dsn: str, ends: list[str]) -> None:
     """Each kind of end: a gap row, everything restored."""
-    one = demo(dsn=dsn, venues={"kis": [], "upbit": []})
+    one = demo(dsn=dsn, venues=VENUES)
     one.start()
     all_subscribed(one)
     for times, end in enumerate(ends, 2):
@@ -145,7 +146,7 @@ def assert_restored(verdict: Verdict, times: int) -> None:
 
 def test_refused_handshake(demo: Make, dsn: str) -> None:
     """A venue that cuts us and then answers 503 for a while: one gap row over all of it."""
-    one = demo(dsn=dsn, venues={"kis": [], "upbit": []})
+    one = demo(dsn=dsn, venues=VENUES)
     one.start()
     all_subscribed(one)
     for venue in one.venues.values():
@@ -175,7 +176,7 @@ def test_one_registration_too_many(demo: Make, dsn: str) -> None:
 
 def test_silent_venue(demo: Make, dsn: str) -> None:
     """Mute for a while, yet answering pings: shorter than any limit, so nothing is reconnected; what KIS counts is told."""
-    one = demo(dsn=dsn, venues={"kis": [], "upbit": []})
+    one = demo(dsn=dsn, venues=VENUES)
     one.start()
     all_subscribed(one)
     for venue in one.venues.values():

@@ -115,14 +115,14 @@ class Driver:
         elif what == "process":
             recorder.process()
         elif what == "back":
-            rig.clock.wall -= rng.choice([MS, 900 * MS, 1500 * MS, 61 * NS])
+            rig.clock.wall -= rng.choice([MS, 900 * MS, 1500 * MS, 61 * NS]) + rng.randrange(MS)  # no two instants are the same
             recorder.turn(rig.clock.wall)
         elif what == "broken":
             recorder.broken(b"\x8b" * 40, "opcode", 40, bytes(32))
         elif self.connected:
             self.connected = False
             recorder.disconnected(rng.sample(range(1, 4), rng.randint(1, 3)), rig.clock.wall)
-            recorder.open_gap(self, rig.clock.wall - MS)
+            recorder.open_gap(self, rig.clock.wall - rng.randrange(MS))
         else:
             self.connected = True
             recorder.close_gap(self, rig.clock.wall, "ws_disconnect")
