@@ -26,7 +26,7 @@ from obs.sample import Slots
 from obs.shm import Board, block_path
 
 T0 = 1_784_000_040 * NS  # a whole minute: 2026-07-14T03:34:00Z, 12:34 in Seoul
-CAPACITIES = {"tick": 4096, "event": 2048, "swing": 16, "poll_event": 16, "quarantine": 256}
+CAPACITIES = {"tick": 4096, "event": 1024, "swing": 16, "poll_event": 16, "quarantine": 128}
 VENUES = {"kis": ("kr_stocks", "krx", ("trade",)), "upbit": ("crypto", "kr", ("trade", "book"))}
 SYMBOLS = {"kis": ["005930", "000660", "Q500001"], "upbit": ["KRW-BTC", "KRW-ETH", "KRW-XRP"]}
 
@@ -73,11 +73,13 @@ class Rig:
         self.begin_session()
 
     def begin_session(self) -> None:
-        self.session_id = new_session_id(self.venue, self.clock.wall)
+        while (session_id := new_session_id(self.venue, self.clock.wall)) in self.sessions:
+            pass
+        self.session_id = session_id
         self.rings = self.sessions[self.session_id] = {}
         for name, dtype in DTYPES.items():
             path = block_path(self.shm, self.data, self.session_id, name)
-            self.rings[name] = create_ring(path, dtype, self.capacities[name], self.session_id, name, T0)
+            self.rings[name] = create_ring(path, dtype, self.capacities[name], self.session_id, name, self.clock.wall)
 
     def make_recorder(self) -> Recorder:
         slots = Slots(self.symbols, self.market, VENUES[self.venue][1])

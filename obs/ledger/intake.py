@@ -38,6 +38,7 @@ _HEAD: Final = np.dtype(
         ("restart_lost", "<i8"),  # of a dead feed, until its gap is published; with restart_of and restart_start_ns
         ("restart_start_ns", "<i8"),  # 0 = no restart gap is owed
         ("restart_end_ns", "<i8"),  # as it was told, if it was: whoever tells it again must tell of more
+        ("restart_told_ns", "<i8"),  # start of the last restart gap that is settled: the next one must have another
         ("restart_of", "S64"),
         ("clean", "<i8"),  # 1 = everything counted here was published, nothing is owed
         ("rows", "<i8"),

@@ -65,7 +65,7 @@ class Link:
         self.subscriptions.want((channel, symbol) for channel in provider.options.channels for symbol in rows)
         self._context: Context | None = None
         self._connection: Connection | None = None
-        self._last_ns = 0  # wall clock of the last message
+        self._last_ns = 0  # wall clock of the last message, or since when one is due
         self._last_mono = self._opened_mono = 0
         self._messages = 0  # of this connection
         self._closing = ""  # why we close it ourselves
@@ -86,6 +86,7 @@ class Link:
         self._opened_mono = self._last_mono = self._clock.mono_ns()
         self._messages = 0
         self._recovered = False
+        self._closing = ""
 
     def on_message(self, payload: bytes | memoryview, recv_ns: int) -> None:
         assert self._context is not None
@@ -106,13 +107,14 @@ class Link:
         self.state.connected, self.state.since_ns = False, self._clock.mono_ns()
         self.state.last_reason = self._closing or reason
         self._recorder.disconnected(self._row_array, now)
-        self._recorder.open_gap(self, self._last_ns or now)
+        self._recorder.open_gap(self, self._last_ns)
 
     # --- the life of the link
 
     async def run(self) -> None:
         """Keep the connection until it is stopped."""
-        state, started = self.state, self._clock.wall_ns()
+        state = self.state
+        self._last_ns = self._clock.wall_ns()
         while True:
             await self._until_open()
             if await self._spend_budget():
@@ -124,9 +126,9 @@ class Link:
             except (ConnectionLost, AuthRejected) as error:
                 reason = str(error.facts.get("reason", "")) or type(error).__name__
                 state.last_reason = reason
-                self._recorder.open_gap(self, self._last_ns or started)
-                if isinstance(error, AuthRejected):
-                    self._wait_s = max(self._wait_s, _AUTH_WAIT_S)
+                self._recorder.open_gap(self, self._last_ns)
+                asked_s = _AUTH_WAIT_S if isinstance(error, AuthRejected) else float(error.facts.get("retry_after_s", 0))
+                self._wait_s = max(self._wait_s, min(asked_s, _AUTH_WAIT_S))
                 self._log.warning("connect_failed", link=self.name, reason=reason, text=str(error))
             if reason == "stopped":
                 return
@@ -138,7 +140,6 @@ class Link:
             state.reconnects += 1
             self._backoff_s = max(delay(state.attempt, self._rng), self._wait_s)
             self._wait_s = 0.0
-            self._closing = ""
             self._tell_reconnection("FAIL", reason)
             self._pause_if_long()
             await asyncio.sleep(self._backoff_s)
@@ -151,7 +152,9 @@ class Link:
                 self.end_gap(self._clock.wall_ns())
                 self._log.info("market_closed", link=self.name)
             await asyncio.sleep(1)
-        self.state.closed_market = False
+        if self.state.closed_market:
+            self.state.closed_market = False
+            self._last_ns = self._clock.wall_ns()  # a loss begins now at the earliest, not when the market closed
 
     def _market_closed(self) -> bool:
         if self._hours == "always":
@@ -172,7 +175,7 @@ class Link:
         if not wait_s:
             return False
         self._log.warning("reconnect_budget_empty", link=self.name, wait_s=round(wait_s, 1))
-        self._recorder.open_gap(self, self._last_ns or now)
+        self._recorder.open_gap(self, self._last_ns)
         self._pause_if_long()
         await asyncio.sleep(min(wait_s, 60.0))
         return True
@@ -195,11 +198,16 @@ class Link:
         connection = self._connection
         await connection.connect()
         tending = asyncio.create_task(self._tend(connection, token))
+        closing = asyncio.create_task(connection.wait_closed())
         try:
-            closed = await connection.wait_closed()
+            await asyncio.wait((tending, closing), return_when=asyncio.FIRST_COMPLETED)
+            if tending.done():
+                tending.result()  # an error in it must not leave a connection that nobody tends
+            closed = await closing
         finally:
             tending.cancel()
-            await asyncio.gather(tending, return_exceptions=True)
+            closing.cancel()
+            await asyncio.gather(tending, closing, return_exceptions=True)
         tell = self._log.info if self.state.last_reason in ("stopped", "market_closed") else self._log.warning
         facts = {"reason": self.state.last_reason, "code": closed.code, "text": closed.detail, "messages": self._messages}
         tell("disconnected", link=self.name, **facts)
@@ -240,6 +248,7 @@ class Link:
                     self._closing = "mute"
                     connection.close("mute")
                 elif self._market_closed():
+                    self.end_gap(self._clock.wall_ns())  # of an earlier connection; the time from now on is no loss
                     self._closing = "market_closed"
                     connection.close("market_closed")
         except ConnectionLost:
@@ -363,5 +372,6 @@ class Link:
         for symbol in self._refused_since:
             self._refused_gap(symbol, now, "stopped")
         if self._connection is not None and self.state.connected:
+            self.end_gap(now)  # of an earlier connection; the stop itself is no loss
             self._closing = "stopped"
             self._connection.close("stopped")

@@ -154,7 +154,7 @@ class _Load:
             load = self._loads.get(info.session_id)
             if load is None:
                 load = self._loads[info.session_id] = self._load_of(info)
-                self._gaps.save_sessions([_session(info)])
+                self._gaps.save_sessions([_session(info, stored=False)])
             if info.ended is not None and load.final is None:
                 load.final = info.ended.get("tick")
                 if load.final is None:  # its ring went with the host: what the archive has is all there is
@@ -192,7 +192,7 @@ class _Load:
         """All of an ended session is in the database: say so there, and look at it no more."""
         load.close_host_death()
         info = next(info for info in read_sessions(self._root, self._name) if info.session_id == load.session_id)
-        self._gaps.save_sessions([_session(info)])
+        self._gaps.save_sessions([_session(info, stored=True)])
         self._finished.add(load.session_id)
         self._minutes.note(load.session_id, load.watermark)
         del self._loads[load.session_id]
@@ -273,13 +273,14 @@ class _Load:
         cell["lost"] = sum(load.lost for load in self._loads.values())
 
 
-def _session(info: SessionInfo) -> dict[str, Any]:
+def _session(info: SessionInfo, *, stored: bool) -> dict[str, Any]:
+    """Return a row of the table sessions. Invariant: it has an end only once all of the session is in the database (`stored`)."""
     start = info.start
     known: dict[str, Any] = {
         "session_id": info.session_id, "host": start.host, "boot_id": start.boot_id, "code_version": start.code_version,
         "config_hash": start.config_hash, "started_ns": start.ts_ns, "rings": start.rings,
     }  # fmt: skip
-    if info.ended is not None:
+    if info.ended is not None and stored:
         known |= {"ended_ns": info.ended_ns, "final_seqs": info.ended, "host_death": info.host_death}
     return known
 

@@ -20,7 +20,7 @@ import numpy as np
 from obs.clock import MINUTE_NS, NS, Clock, minute_of
 from obs.errors import DecodeError
 from obs.ledger import Intake, Snapshot, counts_payloads
-from obs.providers.base import Context, Control, Provider
+from obs.providers.base import Context, Control, Fault, Provider
 from obs.record.chunks import message_chunks
 from obs.record.events import gap_payload, make_event
 from obs.record.schema import INPUT
@@ -31,6 +31,7 @@ from obs.shm import Board
 MAX_INPUTS: Final = 1024  # per message; see obs.providers.base
 _STAGED: Final = 2048  # inputs processed at once
 _CHUNKED: Final = 16  # messages set aside at once: at most 1 MiB, a quarter of the smallest quarantine ring
+_SPANS: Final = 16  # bad spans of one message that are kept one by one: more would flood the quarantine ring
 _ALL: Final = slice(None)
 _COVERAGE: Final = 0.8  # of a minute's records, below which a warning is due
 _STEP_BACK_NS: Final = NS  # a smaller step of the wall clock backwards is smoothed, a larger one begins a new bucket
@@ -119,7 +120,9 @@ class Recorder:
         now = self.clock.wall_ns()
         head = self.intake.head
         head["session_id"] = self.session_id.encode()
-        head["n"] = (int(dead.head["n"]) if dead is not None else 0) + 1
+        if dead is not None:
+            head["n"], head["restart_told_ns"] = dead.head["n"], dead.head["restart_told_ns"]
+        head["n"] += 1
         head["minute_ns"] = minute_of(now)
         self.restart = restart
         if restart is not None:
@@ -150,9 +153,8 @@ class Recorder:
                 fates.data += 1
                 self.latest = self._staged[self._count : self._count + rows]
                 self._count += rows
-                for fault in faults:
-                    self._malformed += 1
-                    self._set_aside(bytes(payload[fault.start : fault.stop]), recv_ns, fault.reason, whole=False)
+                if faults:
+                    self._set_spans_aside(payload, faults, recv_ns)
         except DecodeError as error:
             fates.quarantined += 1
             self._set_aside(bytes(payload), recv_ns, error.reason, whole=True)
@@ -192,6 +194,9 @@ class Recorder:
         self.totals.ignored += len(batch) - len(kept) + self._malformed
         self._count = 0
         self._malformed = 0
+        self._waiting += missed
+        if self._waiting and not self._open_gaps and self.restart is None:
+            self._publish_missed()  # Order: before the commit, which a restart gap would begin behind
         if self.tape:
             self._tape(kept)
         else:
@@ -199,9 +204,6 @@ class Recorder:
                 self.slots.fold(kept)
             self._commit()
         self._publish_chunks()
-        self._waiting += missed
-        if self._waiting and not self._open_gaps and self.restart is None:
-            self._publish_missed()
 
     def _tape(self, kept: np.ndarray) -> None:
         table = self.intake.table
@@ -239,24 +241,29 @@ class Recorder:
     def _publish(self, records: np.ndarray) -> None:
         if not len(records):
             return
-        if self.restart is not None:
-            self._publish_restart(int(records["ts_ns"][0]))
-        self.tick.publish(records)
+        if self.restart is None:
+            self.tick.publish(records)
+        else:
+            self._publish_restart(int(records["ts_ns"][0]), records)
         self.totals.records += len(records)
 
-    def _publish_restart(self, end_ns: int) -> None:
+    def _publish_restart(self, end_ns: int, records: np.ndarray | None = None) -> None:
+        """Tell the gap that a dead feed left, and right behind it our first `records`."""
         restart, self.restart = self.restart, None
         assert restart is not None
         head = self.intake.head
-        # Order: its end is noted, then it is told. Should we die before the note is taken back, the next feed tells it again,
-        # and of gaps with one start the longest counts: so it must be longer, even if the clock has stepped back.
+        # Order: its end is noted, it is told, the records follow, and with the next commit it is no longer owed. Should we die
+        # before that, the next feed tells it again from the same start; the longest counts, so that one must be longer, even
+        # if the clock has stepped back.
         end_ns = max(end_ns, restart.start_ns, restart.end_ns + 1)
         head["restart_end_ns"] = end_ns
         self.intake.commit()
         self.gap(restart.start_ns, end_ns, "restart", lost=restart.lost, of_session=restart.of_session)
+        if records is not None:
+            self.tick.publish(records)
+        head["restart_told_ns"] = restart.start_ns
         head["restart_start_ns"] = head["restart_lost"] = head["restart_end_ns"] = 0
         head["restart_of"] = b""
-        self.intake.commit()
 
     @property
     def messages(self) -> int:
@@ -368,6 +375,7 @@ class Recorder:
         self.flush(now, _ALL)
         if self.restart is not None:
             self._publish_restart(now)
+        self._publish_missed()
         self._close_bucket(minute_of(now))
         self.intake.head["clean"] = 1
         self.intake.commit()
@@ -375,7 +383,7 @@ class Recorder:
     def open_gap(self, whose: object, start_ns: int) -> None:
         """Begin a loss that is not over; should this process die, the restart gap starts no later."""
         self._open_gaps.setdefault(whose, start_ns)
-        self._commit()
+        self.process()  # a commit says that all up to the last message is counted
 
     def close_gap(self, whose: object, end_ns: int, reason: str, symbols: Sequence[str] | None = None, **facts: Any) -> None:
         """End it: one gap_marker, or one for each of `symbols` where not all are concerned."""
@@ -384,8 +392,7 @@ class Recorder:
             return
         for symbol in [None] if symbols is None else symbols:
             self.gap(start_ns, max(start_ns, end_ns), reason, symbol=symbol, **facts)
-        self._publish_missed()
-        self._commit()
+        self.process()
 
     def forgive(self, whose: object) -> None:
         """Drop an open gap that is none: the connection was closed because we were asked to stop."""
@@ -400,6 +407,15 @@ class Recorder:
                 start_ns, step.end_ns, "venue_count", symbol=self.slots.symbol[step.row].decode(), acc_volume_before=step.before,
                 acc_volume_after=step.after, inside=inside,
             )  # fmt: skip
+
+    def _set_spans_aside(self, payload: memoryview | bytes, faults: list[Fault], recv_ns: int) -> None:
+        """Stage the bad spans of a message, each an input ignored as malformed; the message once where there are many."""
+        self._malformed += len(faults)
+        if len(faults) > _SPANS:
+            self._set_aside(bytes(payload), recv_ns, faults[0].reason, whole=False)
+            return
+        for fault in faults:
+            self._set_aside(bytes(payload[fault.start : fault.stop]), recv_ns, fault.reason, whole=False)
 
     def _set_aside(self, data: bytes, recv_ns: int, reason: str, *, whole: bool) -> None:
         """Stage bytes that could not be read."""

@@ -87,7 +87,9 @@ def _restart(snapshot: Snapshot, lost: int, last_record_ns: int, now_ns: int) ->
     starts = [int(head[name]) for name in ("gap_start_ns", "last_recv_ns") if head[name]]
     if lost and last_record_ns:
         starts.append(last_record_ns)
-    return RestartGap(min(starts, default=now_ns), lost, snapshot.session_id)
+    start_ns = min(starts, default=now_ns)
+    # By its start a gap is known: a clock that stepped back must not make two of them one.
+    return RestartGap(start_ns - int(start_ns == head["restart_told_ns"]), lost, snapshot.session_id)
 
 
 def _ring(ring_dir: Path, data_dir: Path, session_id: str, name: str) -> Ring | None:

@@ -122,10 +122,11 @@ class _Run:
         owners = [Ownership(self._config.data_dir, name) for name in self._plan.owners]
         for owner in owners:
             owner.wait_for_children(_CHILDREN_S, lambda: self._log.info("waiting_for_children"))
+        # The memory first: where there is no room for it, nothing has been started.
+        tree = Tree(self._config, self._plan, self._log, SYSTEM, self._config.database.dsn or "")
         runs_database = self._database is not None and self._plan.services
         if runs_database and self._database is not None:
             self._database.start()
-        tree = Tree(self._config, self._plan, self._log, SYSTEM, self._config.database.dsn or "")
         if self._config.is_demo:
             tree.extra = self._exchanges(tree)
         try:
@@ -177,11 +178,10 @@ class _Run:
                 self._database.watch()
             if tree.fatal() is not None and self._plan.services is False:
                 break
-            if not ready and tree.steady():
+            if not ready and tree.steady() and self._notify.send("READY=1"):
                 ready = True
-                self._notify.send("READY=1")
                 self._log.info("ready", children=len(tree.children()), seconds=round((now - started) / NS, 2))
-            if now - told_ns > NS * max(every_s, 1.0):
+            if now - told_ns > NS * (every_s or 1.0):
                 told_ns = now
                 self._notify.send(f"WATCHDOG=1\nSTATUS={_status(tree)}")
             if self._seconds is not None:

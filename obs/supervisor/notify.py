@@ -16,13 +16,21 @@ class Notifier:
         """`address`: of NOTIFY_SOCKET, or None."""
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
 
-    def send(self, text: str) -> None:
-        """Send one datagram, for example "READY=1"; a manager that does not listen is no error."""
+    def send(self, text: str) -> bool:
+        """Send one datagram, for example "READY=1"; a manager that does not listen is no error.
+
+        Never waits: return False if the manager's queue is full, then what must arrive has to be sent again.
+        """
         if not self._address:
-            return
+            return True
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.connect(self._address)
-            sender.send(text.encode())
+            sender.setblocking(False)
+            try:
+                sender.connect(self._address)
+                sender.send(text.encode())
+            except BlockingIOError:
+                return False
+        return True
 
 
 def watchdog_s() -> float:

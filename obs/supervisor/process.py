@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from obs.clock import NS, Clock
+from obs.errors import EXIT_FOUND
 from obs.supervisor.state import ABORT_S, ProcessState, State
 
 Log = Callable[..., None]
@@ -58,7 +59,12 @@ class Child:
             if self._cell is not None:
                 self._cell["ready"] = 0
                 self._cell["waiting"] = self._cell["waiting_since_ns"] = 0
-            self.process = self._start()
+            try:
+                self.process = self._start()
+            except OSError as error:  # no process or memory to be had: that passes, and we must outlive it
+                life.died(EXIT_FOUND, now)
+                log("process_not_started", child=self.role, owner=self.owner, error=str(error), state=life.state.value)
+                return
             life.spawned(now)
             log("process_started", child=self.role, owner=self.owner, child_pid=self.pid, restarts=life.restarts)
 
@@ -66,7 +72,7 @@ class Child:
         asked = self.life.state is State.STOPPING
         self.life.died(code, now)
         facts = {"child": self.role, "owner": self.owner, "child_pid": self.pid, "state": self.life.state.value}
-        what = {"signal": signal.Signals(-code).name} if code < 0 else {"exit_code": code}
+        what: dict[str, Any] = {"signal": signal_name(-code)} if code < 0 else {"exit_code": code}
         log("process_ended" if asked and code == 0 else "process_died", **facts, **what)
         if self._cell is not None:
             self._cell["ready"] = 0
@@ -90,3 +96,11 @@ class Child:
     def signal(self, number: int) -> None:
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, number)
+
+
+def signal_name(number: int) -> str:
+    """Return "SIGKILL" for 9; a real-time signal has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -212,7 +212,9 @@ class ProviderMemory:
 
     def _create(self) -> OpenSession:
         now = self._started_ns = self._clock.wall_ns()
-        session = OpenSession(new_session_id(self._name, now), {})
+        while (session_id := new_session_id(self._name, now)) in {info.session_id for info in self._infos}:
+            pass  # one in 65,536, for two starts within a second
+        session = OpenSession(session_id, {})
         capacities = self._config.ring.capacities()
         try:
             for ring, dtype in DTYPES.items():

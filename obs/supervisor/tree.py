@@ -7,6 +7,7 @@ stays in the rings, so nothing of it is lost either way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -19,7 +20,7 @@ from typing import Any, Final
 from obs.clock import NS, Clock
 from obs.config import Config, ProviderConfig
 from obs.config.process import SERVICES, ProcessSpec
-from obs.errors import ShmFull
+from obs.errors import DiskTrouble, ShmFull
 from obs.log import Log
 from obs.shm import Board, Counters, remove
 from obs.supervisor.child import spawn
@@ -38,8 +39,6 @@ _HOUSEKEEPING_NS: Final = NS
 _STATE_NS: Final = 5 * NS
 
 
-
-
 class Owner:
     """The processes and the memory of one provider."""
 
@@ -48,6 +47,7 @@ class Owner:
         self.memory = ProviderMemory(config, provider.name, clock)
         self.state_file = StateFile(config.data_dir, provider.name)
         self.state_file.fill(self.memory.board)
+        self.told = False  # the archive writer has told of lost rings: an old session may go
         self.children: dict[str, Child] = {}
         for role in PROVIDER_ROLES:
             self.memory.counters.add(role)
@@ -131,16 +131,20 @@ class Tree:
 
     def report(self, event: str, **facts: Any) -> None:
         """Log what happened to a child."""
-        if event in ("process_died", "process_silent"):
+        if event in ("process_died", "process_silent", "process_not_started"):
             self._log.warning(event, **facts)
         else:
             self._log.info(event, **facts)
 
     def _remove_drained(self) -> None:
         for owner in self.owners:
-            if owner.children["archive"].ready:
-                for session_id in owner.memory.remove_drained():
-                    self._log.info("session_drained", provider=owner.provider.name, session=session_id)
+            owner.told |= owner.children["archive"].ready
+            if owner.told:
+                try:
+                    for session_id in owner.memory.remove_drained():
+                        self._log.info("session_drained", provider=owner.provider.name, session=session_id)
+                except DiskTrouble as error:  # no end line, no removal; the next turn tries again
+                    self._log.warning("session_not_ended", provider=owner.provider.name, error=str(error))
 
     def _save_state(self) -> None:
         """Copy budget and tokens to disk in a thread: this loop judges heartbeats and must not wait for a disk."""
@@ -180,15 +184,22 @@ class Tree:
         clean &= self._phase("exchanges", self.extra, _KILL_S, hurry)
         clean &= self._phase("sinks", sinks, _SINKS_S, hurry)
         clean &= self._phase("services", list(self.services.values()), _SERVICES_S, hurry)
+        self._remove_drained()
         for owner in self.owners:
-            owner.memory.remove_drained()
-            if not owner.memory.end_current():
+            if not self._end_current(owner):
                 clean = False
                 self._log.warning("session_left", provider=owner.provider.name, session=owner.memory.current.session_id)
         self._save_state()
         if self._saving is not None:
             self._saving.join(_KILL_S)
         return clean
+
+    def _end_current(self, owner: Owner) -> bool:
+        try:
+            return owner.memory.end_current()
+        except DiskTrouble as error:
+            self._log.warning("session_not_ended", provider=owner.provider.name, error=str(error))
+            return False
 
     def _phase(self, name: str, children: list[Child], deadline_s: float, hurry: Callable[[], bool]) -> bool:
         for child in children:
@@ -205,7 +216,8 @@ class Tree:
             self._log.warning("process_killed", phase=name, child=child.role, owner=child.owner, child_pid=child.pid, deadline_s=deadline_s)
             if child.process is not None:
                 child.process.kill()
-                child.process.wait(_KILL_S)
+                with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: the next start waits for its lock
+                    child.process.wait(_KILL_S)
                 child.turn(self.report, may_start=False)
         return not late
 

@@ -383,7 +383,7 @@ class _Walk:
         self._at, self._session, self._seq, self._recv_ns = -1, "", -1, 0
         gaps = owner.files.gaps
         self._spans = sorted(
-            (gap["gap_start_ns"], gap["gap_end_ns"]) for gap in gaps
+            (gap["gap_start_ns"], gap["gap_end_ns"], gap["lost"] or 0) for gap in gaps
             if (gap["sink"] is None and gap["reason"] != "venue_count" and gap["symbol"] is None) or gap["last_seq"] is None
         )  # fmt: skip
         events = owner.files.events
@@ -426,7 +426,9 @@ class _Walk:
             self._owner.say(f"no gap row explains {where}")
 
     def _in_a_gap(self, recv_ns: int) -> bool:
-        return any(min(end, recv_ns) > max(start, self._recv_ns) for start, end in self._spans)
+        """Whether a gap lies between the two; one that has lost what was received begins no later than the record before."""
+        between = [(start, lost) for start, end, lost in self._spans if min(end, recv_ns) > max(start, self._recv_ns)]
+        return bool(between) and (not any(lost for _, lost in between) or min(between)[0] <= self._recv_ns)
 
     def _at_a_stop(self, first: int, after: int, recv_ns: int) -> bool:
         """Whether these were on their way when the feed was asked to stop, and closed by it in order."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 from checker import Verdict
-from harness import LONG, PROVIDERS, RATE, Demo, steady_for, until
+from harness import BACK_S, LONG, PROVIDERS, RATE, Demo, steady_for, until
 
 from obs.pg import postmaster
 from obs.pg.cluster import locate
@@ -18,7 +18,7 @@ from obs.pg.embedded import EmbeddedPostgres
 from obs.supervisor.state import BACKOFF_S
 
 KILLS = 5 if LONG else 2
-SINK_KILLS = 10 if LONG else 3
+SINK_KILLS = 6 if LONG else 3
 AWAY_S = 60.0 if LONG else 3.0
 RESTARTED_S = 3.0  # from the death of a feed until the next one does its work
 
@@ -29,6 +29,12 @@ pytestmark = pytest.mark.timeout(1200 if LONG else 120)
 def restart_gaps(verdict: Verdict) -> list[dict]:
     """Restart gaps with the same start are one."""
     return list({gap["gap_start_ns"]: gap for gap in verdict.gap_lines if gap["reason"] == "restart"}.values())
+
+
+def assert_new_sessions(one: Demo, verdict: Verdict, starts: int) -> None:
+    """Each start begins a session, except where so many are undrained that the newest is continued."""
+    continued = sum(line["provider"] == verdict.provider for line in one.logged("session_continued"))
+    assert verdict.sessions + continued == starts + 1
 
 
 def test_feed_killed(demo: Make, dsn: str) -> None:
@@ -43,7 +49,7 @@ def test_feed_killed(demo: Make, dsn: str) -> None:
             old = one.kill("feed", provider)
             before, begun = one.published(provider), time.monotonic()
             ready.append(one.restarted("feed", provider, old) - BACKOFF_S[turn])
-            until("first record after a feed's death", lambda: one.published(provider) > before)  # noqa: B023
+            until("first record after a feed's death", lambda: one.published(provider) > before, BACK_S)  # noqa: B023
             first.append(time.monotonic() - begun)
     one.more("kis", 100)
     one.more("upbit", 100)
@@ -56,6 +62,22 @@ def test_feed_killed(demo: Make, dsn: str) -> None:
     assert max(ready) < RESTARTED_S, ready
 
 
+def test_stopped_right_after_a_gap(demo: Make, dsn: str) -> None:
+    """The last gap rows and counts reach the archive and the database too, although everything ends at that moment."""
+    one = demo(dsn=dsn)
+    for _ in range(KILLS):
+        one.start()
+        before = {}
+        for provider in PROVIDERS:
+            one.more(provider, 100)
+            one.restarted("feed", provider, one.kill("feed", provider))
+            before[provider] = one.published(provider)
+        until("first records after the deaths", lambda: all(one.published(name) > before[name] for name in PROVIDERS), BACK_S)  # noqa: B023
+        one.stop()
+        for verdict in one.judge().values():
+            assert len(restart_gaps(verdict)) == verdict.sessions
+
+
 def test_feed_killed_in_sample_mode(demo: Make, dsn: str) -> None:
     """Half a second of inputs is in its slots when it dies: the restart gap says how many, the counts say of which symbol.
 
@@ -63,21 +85,24 @@ def test_feed_killed_in_sample_mode(demo: Make, dsn: str) -> None:
     """
     one = demo(dsn=dsn, demo={"rate": RATE, "mode": "sample"})
     one.start()
-    for _ in range(KILLS):
+    for turn in range(KILLS):
         for provider in PROVIDERS:
+            until("its gap is over", lambda: sum(line["provider"] == provider for line in one.logged("subscribed")) > turn)  # noqa: B023
             before = one.published(provider)
-            until("a few records", lambda: one.published(provider) > before + 100)  # noqa: B023
+            until("a few records", lambda: one.published(provider) > before + 41)  # noqa: B023
             time.sleep(one.random.random() * 0.5)  # the moment within an interval is what is random here
             one.restarted("feed", provider, one.kill("feed", provider))
             before = one.published(provider)
-            until("first record after a feed's death", lambda: one.published(provider) > before)  # noqa: B023
+            until("first record after a feed's death", lambda: one.published(provider) > before, BACK_S)  # noqa: B023
     one.caught_up()
     one.stop()
     report = one.audit()
     gaps = [orjson.loads(line) for path in one.data.glob("system/events/*/*.jsonl") for line in path.read_bytes().splitlines()]
-    lost = [gap["lost"] for gap in gaps if gap.get("reason") == "restart"]
-    assert len(lost) == 2 * KILLS
-    assert sum(lost) > 0
+    gaps = [gap for gap in gaps if gap.get("reason") == "restart"]
+    assert len(gaps) == 2 * KILLS
+    assert sum(gap["lost"] for gap in gaps) > 0
+    # What was received and lost lies in the gap: it begins with the last record, which stands on the grid.
+    assert all(gap["gap_start_ns"] % 500_000_000 == 0 for gap in gaps if gap["lost"]), gaps
     assert report["ok"], report
 
 
@@ -89,7 +114,7 @@ def kill_sinks(one: Demo, role: str, times: int) -> None:
             one.random_moment(provider, 0.7)
             old[provider] = one.kill(role, provider)
         for provider, pid in old.items():
-            one.restarted(role, provider, pid, 15.0)
+            one.restarted(role, provider, pid, BACK_S)
 
 
 def test_archive_writer_killed(demo: Make, dsn: str) -> None:
@@ -112,6 +137,28 @@ def test_loader_killed(demo: Make, dsn: str) -> None:
         assert verdict.sent == verdict.archived == verdict.database
 
 
+def test_loader_killed_in_a_session_that_has_ended(demo: Make, dsn: str) -> None:
+    """An old session that the archive writer has drained counts as loaded when its last row is, and not before."""
+    slow = {"rows": 1, "flush_s": 0.05}
+    one = demo(dsn=dsn, loader=slow)
+    one.start()
+    one.more("kis", 500)
+    one.more("upbit", 500)
+    one.kill_everything()
+    one.start()
+    until("the old sessions have ended", lambda: all(len(one.undrained(name)) == 1 for name in PROVIDERS))
+    for provider in PROVIDERS:
+        one.restarted("load", provider, one.kill("load", provider), 15.0)  # it finds a session that has ended already
+    until("one more row", lambda: all(one.counter("load", name, "progress") > 5 for name in PROVIDERS))
+    for provider in PROVIDERS:
+        one.kill("load", provider)
+    one.kill_everything()
+    one.configure(loader={"rows": 10_000, "flush_s": 0.2})
+    one.start()
+    for verdict in one.finish().values():
+        assert verdict.archived == verdict.database
+
+
 def test_supervisor_killed(demo: Make, dsn: str) -> None:
     """Its children go with it, so there is no second owner of a connection; the next start drains the old rings."""
     one = demo(dsn=dsn)
@@ -126,7 +173,7 @@ def test_supervisor_killed(demo: Make, dsn: str) -> None:
         assert len(one.children()) >= 8, one.children()
     verdicts = one.finish()
     for verdict in verdicts.values():
-        assert verdict.sessions == KILLS + 1
+        assert_new_sessions(one, verdict, KILLS)
         assert verdict.gaps == {"restart/None": KILLS}
 
 
@@ -140,7 +187,7 @@ def test_everything_killed(demo: Make) -> None:
         one.start()
     verdicts = one.finish()
     for verdict in verdicts.values():
-        assert verdict.sessions == KILLS + 1
+        assert_new_sessions(one, verdict, KILLS)
         assert verdict.gaps == {"restart/None": KILLS}
 
 
@@ -214,3 +261,41 @@ def kill_server(server: EmbeddedPostgres, folder: Path) -> None:
     postmaster.send(postmaster.processes(cluster), signal.SIGKILL)
     until("the database server has gone", lambda: not postmaster.processes(cluster))
     assert server.pid() is None
+
+
+def test_one_after_the_other(demo: Make) -> None:
+    """All of it in one run: each process killed at random, then all at once, the server stopped and killed, the writer stopped."""
+    times = 5 if LONG else 1
+    one = demo(ring={"capacity": 131072})
+    one.start()
+    for role in ("feed", "archive", "load"):
+        for _ in range(times):
+            for provider in PROVIDERS:
+                one.random_moment(provider)
+                one.restarted(role, provider, one.kill(role, provider), BACK_S)
+            before = {provider: one.published(provider) for provider in PROVIDERS}
+            until("both go on", lambda: all(one.published(name) > before[name] for name in PROVIDERS), BACK_S)  # noqa: B023
+    for turn in range(2 * times):
+        one.random_moment("kis")
+        if turn < times:
+            one.note()
+            assert one.process is not None
+            one.process.kill()
+            one.wait()
+        else:
+            one.kill_everything(postgres=bool(turn % 2))
+        one.start()
+    until("the loaders are back", lambda: one.durable("load", "kis") > 0 and one.durable("load", "upbit") > 0, BACK_S)
+    one.postgres_stopped(60.0 if LONG else 2.0)
+    postmaster.send(one.postgres(), signal.SIGKILL)
+    pids = {provider: one.kill("archive", provider, signal.SIGSTOP) for provider in PROVIDERS}
+    one.more("upbit", (30.0 if LONG else 2.0) * one.rate / 2, BACK_S)
+    for provider, pid in pids.items():
+        assert one.kill("archive", provider, signal.SIGCONT) == pid
+    one.more("kis", 500)
+    for verdict in one.finish().values():
+        assert_new_sessions(one, verdict, 2 * times)
+        assert set(verdict.gaps) <= {"restart/None", "ws_disconnect/None", "refused/None", "venue_count/None"}, verdict.gaps
+        assert len(restart_gaps(verdict)) == 3 * times
+        assert not verdict.unexplained
+        assert verdict.archived == verdict.database

@@ -97,7 +97,7 @@ def batches(draw: st.DrawFn) -> list[np.ndarray]:
 steps = st.lists(st.sampled_from(["emit", "emit", "flush", "drop", "none"]), min_size=5, max_size=5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(batches(), steps, st.sampled_from(["crypto", "kr_stocks", "us_stocks"]))
 def test_sampling_equals_the_model(some: list[np.ndarray], then: list[str], market: str) -> None:
     slots = slots_of(market)
@@ -119,7 +119,7 @@ def test_sampling_equals_the_model(some: list[np.ndarray], then: list[str], mark
     same(plain(slots.emit(T0 + 60 * NS, 0, np.array(rows, np.int64))), model.emit(T0 + 60 * NS, 0, rows))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(batches(), steps)
 def test_the_tape_equals_the_model(some: list[np.ndarray], then: list[str]) -> None:
     slots, model = slots_of(), PlainSampler(SYMBOLS, "crypto", "kr")
@@ -132,7 +132,7 @@ def test_the_tape_equals_the_model(some: list[np.ndarray], then: list[str]) -> N
             model.disconnected([2])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(batches(), st.integers(1, 7))
 def test_the_tape_does_not_depend_on_how_inputs_were_batched(some: list[np.ndarray], size: int) -> None:
     """When a batch ends is an accident of timing; what is recorded must not be."""
@@ -143,7 +143,7 @@ def test_the_tape_does_not_depend_on_how_inputs_were_batched(some: list[np.ndarr
     same([record for batch in cut for record in plain(parts.tape(batch, 0))], expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(batches())
 def test_the_inputs_are_left_as_they_were(some: list[np.ndarray]) -> None:
     slots = slots_of()
@@ -168,7 +168,7 @@ def bars(records: list[dict[str, Any]], row_bytes: bytes) -> list[Any]:
     return [opens[0] if opens else None, max(highs, default=None), min(lows, default=None), volume, *counts]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(batches(), st.data())
 def test_bars_from_records_equal_bars_from_trades(some: list[np.ndarray], data: st.DataObject) -> None:
     """Whatever the intervals, and whether sampled or taped: a bar made of records is the bar made of the trades."""

@@ -149,7 +149,7 @@ class Driver:
             self.step()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_at_every_store_published_and_lost_is_what_was_counted(seed: int, tape: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +163,7 @@ def test_at_every_store_published_and_lost_is_what_was_counted(seed: int, tape: 
         rig.close()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.booleans(), st.lists(st.tuples(st.integers(1, 150), st.booleans()), max_size=6))
 def test_killed_again_and_again_the_whole_ledger_closes(seed: int, tape: bool, deaths: list[tuple[int, bool]]) -> None:
     """Each life ends at the nth store, also in the middle of a takeover; with a new session or with the old one."""
