@@ -18,6 +18,7 @@ from native_bench.bench_decode_upbit import codes_of
 from native_bench.feedside import feed_side
 from native_bench.inputs import BOOK, TRADE, recorded_upbit, upbit_frames
 from native_bench.rows import Row, Target, pyperf_main
+from obs.sample import Completeness
 
 ROW: Final = Row(
     "upbit_published", "Upbit frame to published record", "cryptofeed's own message handler on the same frames",
@@ -32,15 +33,17 @@ def ours(loops: int, load: Load) -> float:
     batches = [frames[at : at + batch] for at in range(0, len(frames), batch)]
     with feed_side("upbit", ("trade", "book"), codes_of(frames), tape=True) as side:
         message, process, context, now = side.recorder.message, side.recorder.process, side.context, time.time_ns
-        published = side.recorder.tick.published
-        start = time.process_time()
+        spent = 0.0
         for _ in range(loops):
+            # The same trades again are new ones: what the recorder remembers of their ids is forgotten.
+            side.recorder._completeness = Completeness(side.recorder.slots.rows)
+            start = time.process_time()
             for some in batches:
                 for frame in some:
                     message(frame, now(), context)
                 process()
-        spent = time.process_time() - start
-        assert side.recorder.tick.published - published == loops * len(frames), "every frame is a record"
+            spent += time.process_time() - start
+        assert side.recorder.tick.published == loops * len(frames), "every frame is a record"
     return spent
 
 

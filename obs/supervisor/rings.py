@@ -186,7 +186,7 @@ class ProviderMemory:
             ours = block_path(self._folder, self._data, session_id, ring) == path and provider_of(session_id) == self._name
             if ours and session_id not in known and published == 0:
                 remove(path)
-        for path in self._folder.glob(f".obs-*.{'tmp'}"):
+        for path in self._folder.glob(".obs-*.tmp"):
             pid = path.suffixes[-2][1:] if len(path.suffixes) >= 2 else ""
             if pid.isdigit() and not Path("/proc", pid).exists():
                 remove(path)

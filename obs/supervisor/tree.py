@@ -32,7 +32,7 @@ from obs.supervisor.state_file import StateFile
 
 TURN_S: Final = 0.05
 _SOURCES_S: Final = 3.0  # for feeds and polls to close
-_SINKS_S: Final = 5.0  # for sinks to drain
+_SINK_S: Final = {"archive": 3.5, "load": 2.5}  # for each to drain
 _SERVICES_S: Final = 2.0
 _KILL_S: Final = 2.0
 _HOUSEKEEPING_NS: Final = NS
@@ -179,10 +179,11 @@ class Tree:
         `hurry` says that a second signal came: every deadline is now.
         """
         sources = [child for owner in self.owners for role, child in owner.children.items() if role not in SINKS]
-        sinks = [child for owner in self.owners for role, child in owner.children.items() if role in SINKS]
         clean = self._phase("sources", sources, _SOURCES_S, hurry)
         clean &= self._phase("exchanges", self.extra, _KILL_S, hurry)
-        clean &= self._phase("sinks", sinks, _SINKS_S, hurry)
+        for role in SINKS:
+            # Order: the archive writer, then the loader, who takes gap lines, and what has left the ring, from the archive.
+            clean &= self._phase(role, [owner.children[role] for owner in self.owners], _SINK_S[role], hurry)
         clean &= self._phase("services", list(self.services.values()), _SERVICES_S, hurry)
         self._remove_drained()
         for owner in self.owners:

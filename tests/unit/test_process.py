@@ -96,7 +96,10 @@ def test_the_heartbeat_of_an_earlier_process_is_none_of_this_one(keep: Callable[
     assert kept.state is State.STARTING
 
 
-@pytest.mark.parametrize(("command", "facts"), [(["sh", "-c", "exit 7"], {"exit_code": 7}), (["sh", "-c", "kill -9 $$"], {"signal": "SIGKILL"})])
+@pytest.mark.parametrize(
+    ("command", "facts"),
+    [(["sh", "-c", "exit 7"], {"exit_code": 7}), (["sh", "-c", "kill -9 $$"], {"signal": "SIGKILL"})],
+)
 def test_a_death_is_told_and_answered_by_a_restart(keep: Callable[..., Kept], command: list[str], facts: dict[str, Any]) -> None:
     kept = keep(command, SLEEP)
     kept.cell["ready"] = kept.cell["waiting"] = kept.cell["waiting_since_ns"] = 1
