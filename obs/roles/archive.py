@@ -37,7 +37,7 @@ from obs.segment.textlog import last_event_seqs
 from obs.segment.writer import SegmentOptions
 from obs.shm import Counters
 
-_TURN_S: Final = 0.1
+_TURN_S: Final = 0.2
 _TROUBLE_S: Final = 1.0  # between tries while the disk takes nothing
 _FLOOR_EVERY_NS: Final = 2 * NS
 _SWING_SEGMENT_S: Final = 3600

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ from obs.shm import Counters, block_path
 from obs.shm.counters import WAITING
 
 _TURN_S: Final = 0.2
+_BARS_S: Final = 1.0  # for bars, at a stop
 _AWAY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _SESSIONS_NS: Final = 2 * NS  # how often the session file is read again
 _LINES: Final = 20_000  # of system/events in one round
@@ -73,7 +75,8 @@ class _Load:
         self._gaps = GapLoader(self._dsn, self._name, self._holder)
         self._position = TextPosition("", 0)
         self._minutes = Minutes()
-        self._conn: Connection | None = None  # for bars
+        self._filling: threading.Thread | None = None  # fills bars
+        self._taken: dict[int, dict[str, int]] = {}  # the minutes that it fills; it removes what is done
         self._ready = False
         self._failures = 0
         self._away_ns = 0
@@ -101,10 +104,10 @@ class _Load:
             except LoadRetryable as error:
                 self._log.warning("stopped_behind", text=str(error), watermarks={key: load.watermark for key, load in self._loads.items()})
                 break
+        self._finish_bars()
         for load in self._loads.values():
             load.close()
         self._gaps.close()
-        close(self._conn)
         self._rejected.close()
 
     def _round(self) -> int:
@@ -131,12 +134,13 @@ class _Load:
         applied = migrate(self._dsn)
         if applied.applied:
             self._log.info("migrated", applied=applied.applied)
-        self._conn = connect(self._dsn, f"obs load {self._name} bars")
+        conn = connect(self._dsn, f"obs load {self._name} start")
         self._position = self._gaps.open()
-        self._finished = {str(row["session_id"]) for row in session_rows(self._conn, self._name) if row["ended_ns"] is not None}
+        self._finished = {str(row["session_id"]) for row in session_rows(conn, self._name) if row["ended_ns"] is not None}
         for load in self._loads.values():
             load.open()
-        self._minutes.start(self._conn, self._name, self._events, self._clock.wall_ns())
+        self._minutes.start(conn, self._name, self._events, self._clock.wall_ns())
+        close(conn)
         self._ready = True
         self._cell["ready"] = 1
         self._log.info("loader_ready", holder=self._holder, sessions_done=len(self._finished))
@@ -235,13 +239,40 @@ class _Load:
         return copied
 
     def _fill_minutes(self) -> None:
-        """Fill the bars of minutes whose counts were read and whose records are all stored."""
+        """Fill the bars of minutes whose counts were read and whose records are all stored.
+
+        In a thread with a connection of its own: a full minute takes the database seconds, which no row is to wait for.
+        """
         for load in self._loads.values():
             self._minutes.note(load.session_id, load.watermark)
-        for minute_ns in self._minutes.complete():
-            assert self._conn is not None
-            fill_bars(self._conn, self._name, minute_ns, minute_ns + MINUTE_NS)
-            self._minutes.filled(minute_ns)
+        if self._filling is not None and self._filling.is_alive():
+            return
+        self._minutes.put_back(self._taken)  # what the thread has not filled: the database was away
+        self._taken = self._minutes.take()
+        if self._taken:
+            self._filling = threading.Thread(target=self._fill, args=(self._taken,), name="bars", daemon=True)
+            self._filling.start()
+
+    def _fill(self, taken: dict[int, dict[str, int]]) -> None:
+        conn: Connection | None = None
+        try:
+            conn = connect(self._dsn, f"obs load {self._name} bars")
+            for minute_ns in sorted(taken):
+                fill_bars(conn, self._name, minute_ns, minute_ns + MINUTE_NS)
+                del taken[minute_ns]
+        except LoadRetryable as error:
+            self._log.warning("bars_delayed", text=str(error))
+        finally:
+            close(conn)
+
+    def _finish_bars(self) -> None:
+        """Fill what is complete at the end, as far as a moment allows; the next start looks back for the rest."""
+        for _ in range(2):
+            if self._filling is not None:
+                self._filling.join(_BARS_S)
+            self._fill_minutes()
+        if self._filling is not None:
+            self._filling.join(_BARS_S)
 
     # --- the database is away
 
@@ -255,7 +286,6 @@ class _Load:
         self._cell["waiting"], self._cell["waiting_since_ns"] = WAITING.index("database"), self._away_ns
         self._failures += 1
         self._gaps.close()
-        close(self._conn)
         return _AWAY_S[min(self._failures, len(_AWAY_S)) - 1]
 
     def _back(self) -> None:

@@ -52,11 +52,20 @@ class Minutes:
         """Say how far a session is stored."""
         self._stored[session_id] = watermark + 1
 
-    def complete(self) -> list[int]:
-        """Return the minutes whose records are all stored, oldest first."""
-        return sorted(
-            minute for minute, needs in self._waiting.items() if all(self._stored.get(session, 0) >= seq for session, seq in needs.items())
-        )
+    def take(self) -> dict[int, dict[str, int]]:
+        """Return the minutes whose records are all stored, with what they needed; what is told of them later stands anew."""
+        complete = {
+            minute: needs
+            for minute, needs in self._waiting.items()
+            if all(self._stored.get(session, 0) >= seq for session, seq in needs.items())
+        }
+        for minute in complete:
+            del self._waiting[minute]
+        return complete
 
-    def filled(self, minute_ns: int) -> None:
-        del self._waiting[minute_ns]
+    def put_back(self, taken: dict[int, dict[str, int]]) -> None:
+        """Wait again for minutes that were taken and not filled."""
+        for minute, needs in taken.items():
+            waiting = self._waiting.setdefault(minute, {})
+            for session, seq in needs.items():
+                waiting[session] = max(waiting.get(session, 0), seq)

@@ -7,13 +7,13 @@ and if it cannot be made, feeds go by the standing hours of every weekday.
 from __future__ import annotations
 
 import subprocess
-import sys
 from typing import Final
 
 from obs.clock import NS, SYSTEM
 from obs.config import Config, ProviderConfig
 from obs.log import Log
 from obs.market.calendar import ALWAYS
+from obs.supervisor.child import module_command
 
 _EVERY_NS: Final = 24 * 3600 * NS
 _AGAIN_NS: Final = 600 * NS  # after a failure
@@ -41,7 +41,7 @@ class CalendarRenewal:
             if code:
                 self._log.warning("calendar_not_renewed", exit_code=code, path=str(self._path))
         elif self._needed and now >= self._due_ns:
-            words = [sys.executable, "-m", "obs.market.compute", str(self._path)]
+            words = [*module_command("obs.market.compute"), str(self._path)]
             self._child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def stop(self) -> None:

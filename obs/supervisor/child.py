@@ -24,9 +24,14 @@ _PR_SET_PDEATHSIG: Final = 1
 ROLES: Final = ("feed", "poll", "archive", "load", "monitor")
 
 
+def module_command(module: str) -> list[str]:
+    """Return the command line of a module of ours, found where we were found ourselves (-P)."""
+    return [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", module]
+
+
 def spawn(spec: ProcessSpec) -> subprocess.Popen[bytes]:
     """Start a child. Safety: from the main thread, whose death is what PR_SET_PDEATHSIG watches."""
-    child = subprocess.Popen([sys.executable, "-m", "obs.supervisor.child"], stdin=subprocess.PIPE)
+    child = subprocess.Popen(module_command("obs.supervisor.child"), stdin=subprocess.PIPE)
     assert child.stdin is not None
     try:
         child.stdin.write(pickle.dumps(spec))

@@ -27,6 +27,7 @@ class Child:
         self.life = ProcessState()
         self._start, self._cell, self._limit_s, self._clock = start, cell, limit_s, clock
         self.process: subprocess.Popen[Any] | None = None
+        self.has_been_ready = False  # in this life of the supervisor
 
     @property
     def pid(self) -> int:
@@ -46,6 +47,7 @@ class Child:
     def turn(self, log: Log, may_start: bool = True) -> None:
         """Reap, judge, restart: bring the process one step nearer to running."""
         now, life = self._clock.mono_ns(), self.life
+        self.has_been_ready |= self._cell is not None and bool(self._cell["ready"])
         if self.process is not None and life.alive:
             code = self.process.poll()
             if code is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 from obs.config import Config
+from obs.supervisor.child import module_command
 
 VENUES = ("kis", "upbit")
 
@@ -30,7 +30,7 @@ def command(config: Config, venue: str, port: int) -> list[str]:
     demo = config.demo
     log = config.data_dir / "sim" / f"{venue}.jsonl"
     words = [
-        sys.executable, "-m", "obs.sim", venue, "--port", str(port), "--source", demo.source,
+        *module_command("obs.sim"), venue, "--port", str(port), "--source", demo.source,
         "--rate", str(demo.rate / len(VENUES)), "--seed", str(demo.seed), "--log", str(log), "--die-with-parent",
         "--zombie-s", "0.3",
     ]  # fmt: skip

@@ -1,8 +1,8 @@
 """The supervisor's turn: take signals, reap, judge heartbeats, converge to the plan; and the ordered stop.
 
-Stop order: feeds and polls close; sinks drain to the last published record, seal and commit; then the services; then end
-lines are written and drained rings unlinked. Every phase has a deadline, after which it ends harder: what was published
-stays in the rings, so nothing of it is lost either way.
+Stop order: feeds and polls close; the archive writers drain to the last published record and seal; the loaders commit all of
+it; then the services; then end lines are written and drained rings unlinked. Every phase has a deadline, after which it ends
+harder: what was published stays in the rings, so nothing of it is lost either way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from obs.supervisor.rings import ProviderMemory
 from obs.supervisor.state import State
 from obs.supervisor.state_file import StateFile
 
-TURN_S: Final = 0.05
+TURN_S: Final = 0.1
 _SOURCES_S: Final = 3.0  # for feeds and polls to close
 _SINK_S: Final = {"archive": 3.5, "load": 2.5}  # for each to drain
 _SERVICES_S: Final = 2.0
@@ -47,7 +47,6 @@ class Owner:
         self.memory = ProviderMemory(config, provider.name, clock)
         self.state_file = StateFile(config.data_dir, provider.name)
         self.state_file.fill(self.memory.board)
-        self.told = False  # the archive writer has told of lost rings: an old session may go
         self.children: dict[str, Child] = {}
         for role in PROVIDER_ROLES:
             self.memory.counters.add(role)
@@ -138,8 +137,8 @@ class Tree:
 
     def _remove_drained(self) -> None:
         for owner in self.owners:
-            owner.told |= owner.children["archive"].ready
-            if owner.told:
+            # Ready is what it is once it has told of lost rings: before that no old session may go.
+            if owner.children["archive"].has_been_ready:
                 try:
                     for session_id in owner.memory.remove_drained():
                         self._log.info("session_drained", provider=owner.provider.name, session=session_id)

@@ -86,6 +86,9 @@ def test_started_then_running_with_its_first_heartbeat(keep: Callable[..., Kept]
     assert not kept.child.ready
     kept.cell["ready"] = 1
     assert kept.child.ready
+    assert not kept.child.has_been_ready
+    kept.turn()
+    assert kept.child.has_been_ready
     assert kept.events() == ["process_started"]
 
 
@@ -106,6 +109,7 @@ def test_a_death_is_told_and_answered_by_a_restart(keep: Callable[..., Kept], co
     kept.until(lambda: kept.state is State.BACKOFF)
     event, told = kept.log[-1]
     assert event == "process_died"
+    assert kept.child.has_been_ready, "also if it died right after"
     assert facts.items() <= told.items()
     assert kept.cell["ready"] == 0
     kept.turn()

@@ -1,0 +1,468 @@
+"""The supervisor with real children: one owner, exit codes, restarts, heartbeats, ordered stops, and what it prints.
+
+What is lost and what is not when processes are killed is asked in tests/fault.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from supervised import ROOT, Supervised, Supervisor, until
+
+from obs.config.process import lock_path
+from obs.pg import postmaster
+from obs.pg.cluster import locate
+from obs.segment.sessions import read_sessions
+
+Make = Callable[..., Supervised]
+PROVIDER_ROLES = ("archive", "load", "poll", "feed")
+STOP_S = 10.0
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[Supervised] = []
+
+    def begin(dsn: str | None, *providers: str, **tables: dict[str, Any]) -> Supervised:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Supervised(folder, dsn, providers or ("kis", "upbit"), **tables))
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.close()
+
+
+def run(*words: str, cwd: Path = ROOT, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a supervisor that is expected to end by itself."""
+    command = [sys.executable, "-m", "obs.supervisor", *words]
+    kept = {key: value for key, value in os.environ.items() if key not in ("OBS_DSN", "OBS_CONFIG", "NOTIFY_SOCKET")}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=90, check=False, cwd=cwd, env=kept | {"PYTHONPATH": str(ROOT)} | (environ or {})
+    )
+
+
+# --- what it refuses
+
+
+def test_configuration_errors_come_in_one_list_and_nothing_is_started(tmp_path: Path) -> None:
+    config = tmp_path / "obs.toml"
+    config.write_text('[archive]\nflush_s = 0\nunknown = 1\n[loader]\nrows = "many"\n[providers.Bad]\ntype = "x"\n')
+    done = run("--config", str(config), "--data", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    for text in ("archive.flush_s = 0", "archive.unknown", "loader.rows", "providers.Bad"):
+        assert text in done.stderr, done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "told"),
+    [
+        ("", (), "providers: none is enabled"),
+        ('[providers.upbit]\nsymbols = ["KRW-BTC"]\n', ("--provider", "kis"), "no such section"),
+        ('[providers.upbit]\nenabled = false\nsymbols = ["KRW-BTC"]\n', ("--provider", "upbit"), "is not enabled"),
+        ('[providers.kis]\nsymbols = ["005930"]\n', (), "KIS_APP_KEY, KIS_APP_SECRET not set"),
+        ("[providers.upbit]\n", (), "symbols = []"),
+    ],
+)
+def test_a_start_that_cannot_work_is_refused(tmp_path: Path, text: str, words: tuple[str, ...], told: str) -> None:
+    config = tmp_path / "obs.toml"
+    config.write_text(text)
+    done = run("--config", str(config), "--data", str(tmp_path / "data"), *words)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--recordings", "x"), "--recordings goes with --demo"),
+        (("--provider", "kis", "--services"), "not allowed with"),
+        (("--for", "soon"), "invalid float value"),
+        (("--no-such-word",), "unrecognized arguments"),
+        (("--demo", "--recordings", "/nonexistent"), "a folder that exists"),
+        (("--config", "/nonexistent.toml"), "/nonexistent.toml"),
+    ],
+)
+def test_usage_errors(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("content", ["system/sessions/kis.jsonl", "scalp/kis/x", "pg/PG_VERSION"])
+def test_the_demo_refuses_a_directory_with_real_sessions(tmp_path: Path, content: str) -> None:
+    place = tmp_path / "data" / content
+    place.parent.mkdir(parents=True)
+    place.write_text("real")
+    done = run("--demo", "--data", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "--demo refuses a data directory with real sessions" in done.stderr
+    assert sorted(path for path in (tmp_path / "data").rglob("*") if path.is_file()) == [place]
+
+
+def test_too_little_shared_memory_starts_nothing(make: Make, tmp_path: Path) -> None:
+    """No database either: it takes memory of its own."""
+    tree = make(None, "upbit", ring={"dir": str(tmp_path / "none")})
+    supervisor = tree.start()
+    assert supervisor.wait() in (1, 2)
+    assert not (tree.data / "pg").exists()
+
+
+# --- one owner
+
+
+def test_one_owner_of_each_provider_and_of_the_services(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn)
+    whole = tree.start()
+    whole.ready()
+    for words in ((), ("--provider", "kis"), ("--services",)):
+        second = tree.start(*words)
+        assert second.wait() == 3
+        (told,) = second.log("supervisor_failed")
+        assert told["error"] == "OwnedElsewhere"
+        assert str(whole.pid) in told["text"]
+    assert len(whole.children()) == 2 * len(PROVIDER_ROLES) + 1
+    assert whole.stop() < STOP_S
+
+
+def test_killed_it_takes_its_children_along_and_the_next_one_waits_for_them(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn, "upbit")
+    first = tree.start()
+    first.ready()
+    children = first.children()
+    assert set(children) == {*(f"obs {role} upbit" for role in PROVIDER_ROLES), "obs monitor services"}
+    first.process.kill()
+    second = tree.start("--provider", "upbit")
+    until("all of them are gone", lambda: not first.left(), 5)
+    tree.recording("upbit")
+    assert second.stop() < STOP_S
+    assert len(read_sessions(tree.data, "upbit")) == 2
+    assert all(session.ended is not None for session in read_sessions(tree.data, "upbit")), "the old one was drained and ended too"
+
+
+def test_a_lock_held_by_a_child_of_a_dead_tree_is_waited_for(make: Make, empty_dsn: str) -> None:
+    """A child that is stuck in the kernel outlives its supervisor: no second owner of a connection before it is gone."""
+    tree = make(empty_dsn, "upbit")
+    (tree.data / ".lock").mkdir(parents=True)
+    program = f"import fcntl, sys; f = open({str(lock_path(tree.data, 'upbit')) + '.children'!r}, 'w'); fcntl.flock(f, fcntl.LOCK_SH)"
+    child = subprocess.Popen([sys.executable, "-c", program + "; print(1, flush=True); sys.stdin.read()"], stdin=-1, stdout=-1)
+    assert child.stdout is not None
+    assert child.stdin is not None
+    child.stdout.readline()
+    supervisor = tree.start("--provider", "upbit")
+    until("it says that it waits", lambda: supervisor.alive() and supervisor.log("waiting_for_children"))
+    assert supervisor.children() == {}
+    assert read_sessions(tree.data, "upbit") == []
+    child.stdin.close()
+    child.wait(10)
+    child.stdout.close()
+    tree.recording("upbit")
+    supervisor.stop()
+
+
+# --- children that end
+
+
+def starts_of(supervisor: Supervisor, role: str) -> list[dict[str, Any]]:
+    return [line for line in supervisor.log("process_started") if line["child"] == role]
+
+
+def test_a_killed_child_is_restarted_and_the_waits_grow(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn, "upbit")
+    supervisor = tree.start()
+    supervisor.ready()
+    others = {title: pid for title, pid in supervisor.children().items() if title != "obs poll upbit"}
+    pid, killed = supervisor.child("obs poll upbit"), []
+    for _ in range(3):
+        os.kill(pid, signal.SIGKILL)
+        killed.append(time.monotonic())
+        pid = supervisor.child("obs poll upbit", not_pid=pid)
+        killed[-1] = time.monotonic() - killed[-1]
+    assert killed[2] > 1.0, "0.1 s, 0.5 s, 1 s"
+    assert killed[0] < 0.9
+    died = [line for line in supervisor.log("process_died") if line["child"] == "poll"]
+    assert [(line["signal"], line["state"]) for line in died] == [("SIGKILL", "backoff")] * 3
+    assert [line["restarts"] for line in starts_of(supervisor, "poll")] == [0, 1, 2, 3]
+    assert {title: pid for title, pid in supervisor.children().items() if title != "obs poll upbit"} == others, "nobody else noticed"
+    supervisor.stop()
+
+
+def test_a_wrong_configuration_is_final_for_that_child_alone(make: Make, empty_dsn: str, tmp_path: Path) -> None:
+    """Exit code 2: the secrets went away while it ran. The others go on; in the end the exit code tells."""
+    secrets = tmp_path / "secrets"
+    tree = make(empty_dsn, "kis")
+    environ = tree.environ()
+    secrets.write_text("".join(f"{name}={environ[name]}\n" for name in ("DEMO_KIS_APP_KEY", "DEMO_KIS_APP_SECRET")))
+    secrets.chmod(0o600)
+    tree.config.write_text(tree.config.read_text() + f'secrets_file = "{secrets}"\n')
+    supervisor = tree.start()
+    supervisor.ready()
+    tree.recording("kis")
+    secrets.chmod(0o644)
+    os.kill(supervisor.child("obs feed kis"), signal.SIGKILL)
+    fatal = until("the feed is given up", lambda: [one for one in supervisor.log("process_died") if one["state"] == "fatal"])
+    assert [(line["child"], line["exit_code"]) for line in fatal] == [("feed", 2)]
+    count = len(starts_of(supervisor, "feed"))
+    poll = supervisor.child("obs poll kis")
+    os.kill(poll, signal.SIGTERM)  # asked by a stranger: no reason to stay away
+    until("poll needs its secrets too", lambda: len([one for one in supervisor.log("process_died") if one["state"] == "fatal"]) == 2)
+    assert len(starts_of(supervisor, "feed")) == count
+    assert {"obs archive kis", "obs load kis", "obs monitor services"} == set(supervisor.children())
+    supervisor.process.send_signal(signal.SIGTERM)
+    assert supervisor.wait() == 2
+
+
+@pytest.mark.parametrize("words", [(), ("--provider", "upbit")])
+def test_an_incompatible_state_is_final_and_ends_a_supervisor_of_that_provider(make: Make, empty_dsn: str, words: tuple[str, ...]) -> None:
+    """Exit code 3: the board was written by another version. Under systemd such a unit must end and not be restarted."""
+    tree = make(empty_dsn, "upbit")
+    supervisor = tree.start(*words)
+    supervisor.ready()
+    tree.recording("upbit")
+    (board,) = tree.shm.glob("obs-*-board")
+    with board.open("r+b") as file:
+        file.write(b"OBSBRD99")
+    os.kill(supervisor.child("obs feed upbit"), signal.SIGKILL)
+    until("the feed is given up", lambda: [one for one in supervisor.log("process_died") if one.get("exit_code") == 3])
+    if not words:
+        assert "obs archive upbit" in supervisor.children()
+        supervisor.process.send_signal(signal.SIGTERM)
+    assert supervisor.wait() == 3
+
+
+# --- silence
+
+
+def test_a_silent_child_gets_sigabrt_which_shows_where_it_hangs(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn, "upbit", supervisor={"heartbeat_s": 1.5})
+    supervisor = tree.start("--provider", "upbit")
+    supervisor.ready()
+    pid = supervisor.child("obs poll upbit")
+    os.kill(pid, signal.SIGSTOP)
+    (silent,) = until("its silence is noticed", lambda: supervisor.log("process_silent"))
+    assert (silent["child"], silent["child_pid"], silent["limit_s"]) == ("poll", pid, 1.5)
+    os.kill(pid, signal.SIGCONT)  # now it can take the signal that waits for it
+    supervisor.child("obs poll upbit", not_pid=pid)
+    (died,) = supervisor.log("process_died")
+    assert died["signal"] == "SIGABRT"
+    assert "Fatal Python error: Aborted" in supervisor.stderr.read_text()
+    assert "most recent call first" in supervisor.stderr.read_text()
+    supervisor.stop()
+
+
+def test_one_that_does_not_take_sigabrt_is_killed(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn, "upbit", supervisor={"heartbeat_s": 1.5})
+    supervisor = tree.start("--provider", "upbit")
+    supervisor.ready()
+    pid = supervisor.child("obs poll upbit")
+    os.kill(pid, signal.SIGSTOP)
+    supervisor.child("obs poll upbit", not_pid=pid)
+    (died,) = supervisor.log("process_died")
+    assert died["signal"] in ("SIGKILL", "SIGABRT")
+    assert len(supervisor.log("process_silent")) == 1
+    tree.recording("upbit")
+    supervisor.stop()
+
+
+# --- stops
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_ordered_stop(make: Make, empty_dsn: str, number: signal.Signals) -> None:
+    tree = make(empty_dsn)
+    supervisor = tree.start()
+    supervisor.ready()
+    tree.recording("kis", "upbit")
+    supervisor.children()
+    if number is signal.SIGINT:  # as a terminal does: to the whole group
+        began = time.monotonic()
+        os.killpg(supervisor.pid, number)
+        assert supervisor.wait() == 0, supervisor.tail()
+        assert time.monotonic() - began < STOP_S
+    else:
+        assert supervisor.stop() < STOP_S
+    assert supervisor.left() == []
+    ended = [(line["child"], line["exit_code"]) for line in supervisor.log("process_ended")]
+    assert sorted(ended) == sorted([(role, 0) for role in PROVIDER_ROLES] * 2 + [("monitor", 0)])
+    order = [role for role, _ in ended]
+    assert max(order.index("feed"), order.index("poll")) < min(order.index(role) for role in ("archive", "load"))
+    assert order[-1] == "monitor"
+    assert supervisor.log("process_died") == []
+    for provider in ("kis", "upbit"):
+        (session,) = read_sessions(tree.data, provider)
+        assert session.ended is not None
+        assert session.ended["tick"] >= 0
+        assert not list((tree.data / "scalp" / provider).rglob("*.open")), "sealed"
+    assert {path.name.rpartition("-")[2] for path in tree.shm.iterdir()} == {"board"}
+    assert supervisor.log("stopped")[0]["clean"] is True
+
+
+def test_asked_to_stop_while_it_starts(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn)
+    supervisor = tree.start()
+    until("its first child", lambda: supervisor.alive() and supervisor.log("process_started"))
+    assert supervisor.stop() < STOP_S
+    assert supervisor.left() == []
+
+
+# --- by itself
+
+
+def test_for_some_seconds_the_ledger_is_the_last_thing_on_stdout(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn)
+    supervisor = tree.start("--for", "3")
+    assert supervisor.wait(60) == 0, supervisor.tail()
+    first, stopping = (next(one for one in supervisor.log() if one["event"] == event) for event in ("ready", "stopping"))
+    assert stopping["ts"] > first["ts"]
+    lines = supervisor.stdout.read_text().splitlines()
+    assert lines, "a table"
+    text = "\n".join(lines)
+    for word in ("kis", "upbit", "published", "archived"):
+        assert word in text, text
+    assert not any(line.startswith("{") for line in lines), "logs go to stderr"
+    assert supervisor.log()[-1]["event"] == "stopped"
+    assert {path.name.rpartition("-")[2] for path in tree.shm.iterdir()} == {"board"}
+
+
+def test_for_some_seconds_counts_from_the_first_record(make: Make, empty_dsn: str) -> None:
+    """A venue that is away: it gives up waiting for a first record in the end, and stops as asked before that."""
+    tree = make(empty_dsn, "upbit")
+    tree.venues["upbit"][0].terminate()
+    supervisor = tree.start("--for", "0.5")
+    supervisor.ready()
+    until("an attempt has failed", lambda: supervisor.alive() and supervisor.log("connect_failed"))
+    assert supervisor.log("stopping") == []
+    supervisor.process.send_signal(signal.SIGTERM)
+    assert supervisor.wait() == 0
+    assert "upbit" in supervisor.stdout.read_text()
+
+
+def test_the_demo_runs_where_there_is_nothing_and_again_in_its_own_directory(tmp_path: Path, empty_dsn: str) -> None:
+    config = tmp_path / "obs.toml"
+    shm = Path(tempfile.mkdtemp(prefix="obs-test-", dir="/dev/shm"))
+    config.write_text(f'[http]\nport = 0\n[ring]\ndir = "{shm}"\ncapacity = 4096\n[demo]\nrate = 100.0\n')
+    for _ in range(2):
+        done = run("--demo", "--config", str(config), "--for", "1.5", cwd=tmp_path, environ={"OBS_DSN": empty_dsn})
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert done.stdout
+    data = tmp_path / "demo-data"
+    assert len(read_sessions(data, "kis")) == 2
+    assert sorted(path.name for path in (data / "sim").iterdir()) == ["kis.jsonl", "upbit.jsonl"]
+    for path in shm.iterdir():
+        path.unlink()
+    shm.rmdir()
+
+
+# --- apart
+
+
+def test_provider_and_services_started_apart_work_on_one_directory(make: Make) -> None:
+    """The embedded database belongs to the services; a provider records with it or without."""
+    tree = make(None)
+    kis = tree.start("--provider", "kis")
+    tree.recording("kis")
+    assert set(kis.children()) == {f"obs {role} kis" for role in PROVIDER_ROLES}
+    assert not postmaster.processes(locate(tree.data / "pg") / "cluster"), "a provider starts no database"
+    services = tree.start("--services")
+    services.ready()
+    assert set(services.children()) == {"obs monitor services"}
+    upbit = tree.start("--provider", "upbit")
+    tree.recording("upbit")
+    until("kis has found the database", lambda: kis.alive() and kis.log("loader_ready"), 60)
+    until("so has upbit", lambda: upbit.alive() and upbit.log("loader_ready"), 60)
+    status = orjson.loads(
+        subprocess.run(
+            [sys.executable, "-m", "obs.cli", "status", "--config", str(tree.config), "--data", str(tree.data), "--json"],
+            capture_output=True, check=False, cwd=ROOT, env=tree.environ(), timeout=30,
+        ).stdout
+    )  # fmt: skip
+    shown = {(one["role"], one["provider"]) for one in status["processes"]}
+    assert shown >= {(role, name) for role in PROVIDER_ROLES for name in tree.venues}
+    assert kis.stop() < STOP_S
+    assert postmaster.processes(locate(tree.data / "pg") / "cluster"), "a provider stops no database"
+    tree.recording("upbit")
+    assert upbit.stop() < STOP_S
+    assert services.stop() < STOP_S
+    assert not postmaster.processes(locate(tree.data / "pg") / "cluster")
+    audit = [sys.executable, "-m", "obs.cli", "audit", "--config", str(tree.config), "--data", str(tree.data), "--json"]
+    done = subprocess.run(audit, capture_output=True, check=False, cwd=ROOT, env=tree.environ(), timeout=120)
+    assert done.returncode == 0, done.stdout.decode()[-3000:] + done.stderr.decode()[-3000:]
+
+
+# --- what it keeps and tells
+
+
+def test_budget_and_tokens_are_kept_for_nobody_else_to_read(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn, "kis")
+    supervisor = tree.start("--provider", "kis")
+    supervisor.ready()
+    tree.recording("kis")
+    path = tree.data / "state" / "kis.json"
+    kept = until("budget and token are kept", lambda: path.exists() and (value := json.loads(path.read_bytes()))["tokens"] and value)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    (token,) = kept["tokens"].values()
+    assert kept["budget"]["DEMO_KIS"]["tokens"] < 10
+    assert token["value"] not in supervisor.stderr.read_text()
+    supervisor.stop()
+    for block in tree.shm.iterdir():  # the host went down: a new board is filled from the file
+        block.unlink()
+    again = tree.start("--provider", "kis")
+    again.ready()
+    tree.recording("kis")
+    assert again.log("token_refreshed") == [], "a venue rations tokens: the old one still holds"
+    after = json.loads(path.read_bytes())
+    assert after["tokens"] == kept["tokens"]
+    again.stop()
+    assert json.loads(path.read_bytes())["budget"]["DEMO_KIS"]["last_ns"] > kept["budget"]["DEMO_KIS"]["last_ns"]
+
+
+def test_systemd_is_told(make: Make, empty_dsn: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(Path(folder, "notify"))
+        manager.bind(address)
+        manager.settimeout(40)
+        tree = make(empty_dsn, "upbit")
+        supervisor = tree.start("--provider", "upbit", environ={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000000"})
+        told: list[str] = []
+        while not told or told[-1] != "READY=1":
+            told.append(manager.recv(4096).decode())
+        until("it says so too", lambda: supervisor.log("ready"))
+        times = []
+        for _ in range(4):
+            told.append(manager.recv(4096).decode())
+            times.append(time.monotonic())
+        assert all(text.startswith("WATCHDOG=1\nSTATUS=") for text in told[-4:])
+        assert told[-1].endswith("4 of 4 processes running")
+        assert times[-1] - times[0] < 3.0, "twice as often as it must"
+        supervisor.stop()
+        manager.setblocking(False)
+        while told[-1] != "STOPPING=1":
+            told.append(manager.recv(4096).decode())
+
+
+def test_files_are_for_the_owner_and_his_group(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn, "upbit")
+    supervisor = tree.start("--provider", "upbit")
+    supervisor.ready()
+    tree.recording("upbit")
+    supervisor.stop()
+    for path in tree.data.rglob("*"):
+        assert path.stat().st_mode & 0o007 == 0, path
