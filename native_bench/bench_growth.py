@@ -88,6 +88,7 @@ def providers_cost(count: int, settle_s: float, span_s: float) -> tuple[float, f
 def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
     counts, rounds = ((41, 410), 1) if fast else ((41, 410, 4100), 5)
     costs: dict[int, list[float]] = {count: [] for count in counts}
+    symbols_cost(41, 1)  # warm
     for _ in range(rounds):
         for count in counts:
             costs[count].append(symbols_cost(count, 1 if fast else max(1, 4100 // count // 5)))

@@ -8,17 +8,25 @@ events under the same names.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
+import orjson
 
 from obs.errors import SchemaMismatch
 from obs.ledger import Snapshot, counts_payloads
 from obs.ledger import read as read_intake
+from obs.record.events import provider_of
+from obs.record.jsonl import decode_ticks
 from obs.record.schema import CHUNK, TICK
 from obs.ring import Ring, attach_ring, copy_rows
 from obs.roles.recorder import Recorder, RestartGap
+from obs.segment.cursor import SegmentCursor
+from obs.segment.format import Series
+from obs.segment.textlog import day_files, text_lines
 from obs.shm import block_path
+
+_READ_ROWS: Final = 10_000
 
 
 class Debt(NamedTuple):
@@ -61,11 +69,17 @@ def debt_of(snapshot: Snapshot | None, ring_dir: Path, data_dir: Path, now_ns: i
         records = _from(tick, tick_seq)
         tick_seq = tick.published
         last_record_ns = int(copy_rows(tick, tick_seq - 1, 1)["ts_ns"][0]) if tick_seq else tick.created_ns
-        _subtract(lost_trades, lost_quotes, table["symbol"], records)
+    else:  # its ring is gone: what the archive writer had taken from it is not lost
+        records = _archived(data_dir, snapshot.session_id, tick_seq)
+        if len(records):
+            tick_seq, last_record_ns = int(records["seq"][-1]) + 1, int(records["ts_ns"][-1])
+    _subtract(lost_trades, lost_quotes, table["symbol"], records)
     lost_quarantined = int(head["pending_quarantined"])
     if quarantine is not None:
         chunks = _from(quarantine, int(head["quarantine_as_of"]))
         lost_quarantined = max(0, lost_quarantined - int(((chunks["part"] == 0) & (chunks["whole"] == 1)).sum()))
+    else:
+        lost_quarantined = max(0, lost_quarantined - _set_aside(data_dir, snapshot.session_id, int(head["quarantine_as_of"])))
     for ring in (tick, quarantine):
         if ring is not None:
             ring.close()
@@ -103,6 +117,35 @@ def _from(ring: Ring, seq: int) -> np.ndarray:
     """Copy what was published from `seq` on. Safety: its producer is dead, so nothing is overwritten meanwhile."""
     start = max(seq, ring.oldest)
     return copy_rows(ring, start, max(0, ring.published - start))
+
+
+def _archived(data_dir: Path, session_id: str, seq: int) -> np.ndarray:
+    """Read the records of a session from `seq` on that are on disk in whole frames, which is what its recovery will keep."""
+    provider = provider_of(session_id)
+    found = [np.empty(0, TICK)]
+    for folder in sorted((data_dir / "scalp" / provider).glob("*")):
+        cursor = SegmentCursor(Series(data_dir, "scalp", provider, folder.name), session_id)
+        at = seq
+        while True:
+            lines, gaps = cursor.read(at, _READ_ROWS)
+            if not lines and not gaps:
+                break
+            if lines:
+                found.append(decode_ticks(lines))
+            at = max([int(found[-1]["seq"][-1]) if lines else -1, *(int(gap["last_seq"]) for gap in gaps)]) + 1
+        cursor.close()
+    return np.concatenate(found)
+
+
+def _set_aside(data_dir: Path, session_id: str, seq: int) -> int:
+    """Count the whole messages of a session that the quarantine file holds from chunk `seq` on."""
+    count = 0
+    for path in day_files(data_dir / "quarantine" / provider_of(session_id)):
+        for _, line in text_lines(path):
+            value = orjson.loads(line)
+            if value["session_id"] == session_id and value["first_seq"] >= seq:
+                count += int(value.get("whole_messages", value.get("whole", 0)))
+    return count
 
 
 def _subtract(lost_trades: np.ndarray, lost_quotes: np.ndarray, symbols: np.ndarray, records: np.ndarray) -> None:

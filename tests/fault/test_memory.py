@@ -230,3 +230,31 @@ def test_paths_are_as_layout_says() -> None:
 
     assert (layout.PUBLISHED * 8, layout.HEADER_BYTES, len(layout.MAGIC)) == (320, 4096, 8)
     assert Path(layout.__file__).name == "layout.py"
+
+
+@pytest.mark.parametrize("gone", ["foreign", "deleted"])
+@pytest.mark.parametrize("mode", ["tape", "sample"])
+def test_tick_ring_lost_after_it_was_archived(demo: Make, dsn: str, gone: str, mode: str) -> None:
+    """The dead feed's last batch is in the archive, and its ring is not there to say so: it must not count as lost too."""
+    one = demo(dsn=dsn, demo={"source": "numbered", "mode": mode, "rate": 3000})
+    one.start()
+    for provider in PROVIDERS:
+        one.more(provider, 300)
+    assert one.process is not None
+    one.process.send_signal(signal.SIGSTOP)  # it would start the feeds again
+    for provider in PROVIDERS:
+        one.kill("feed", provider)
+    for provider in PROVIDERS:
+        until("all is archived", lambda name=provider: one.durable("archive", name) >= one.published(name))
+    old = {provider: one.session(provider) or "" for provider in PROVIDERS}
+    one.kill_everything()
+    for provider in PROVIDERS:
+        path = one.ring(provider, old[provider])
+        if gone == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(b"XXXXXXXX" + path.read_bytes()[8:])
+    one.start()
+    one.caught_up()
+    one.stop()
+    one.audit()
