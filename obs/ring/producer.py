@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from obs.ring.layout import CLAIMED, HEADER_BYTES, PUBLISHED, Ring
 from obs.ring.order import fence
 
 _NUMBERS: Final = 4096  # sequence numbers made at once: np.arange for each batch would cost as much as its copy
+_SEQ: Final = struct.Struct("<q").pack_into
 
 
 class Producer:
@@ -26,6 +28,7 @@ class Producer:
         self._dtype = ring.dtype
         self._size = ring.dtype.itemsize
         self._mapped: Any = ring.mapped  # an array is typed as a buffer from Python 3.12 on only
+        self._seq_at: int = ring.dtype.fields["seq"][1]  # type: ignore[index]
         self._step = max(1, ring.capacity // 2)
         self._numbers = np.arange(0)
         self._numbers_from = self._published
@@ -55,10 +58,13 @@ class Producer:
         ring, words, first = self.ring, self.ring.words, self._published
         count = len(rows)
         end = first + count
-        if end > self._numbers_from + len(self._numbers):
-            self._numbers = np.arange(first, first + max(count, _NUMBERS))
-            self._numbers_from = first
-        rows["seq"] = self._numbers[first - self._numbers_from : end - self._numbers_from]
+        if count == 1:
+            _SEQ(rows, self._seq_at, first)
+        else:
+            if end > self._numbers_from + len(self._numbers):
+                self._numbers = np.arange(first, first + max(count, _NUMBERS))
+                self._numbers_from = first
+            rows["seq"] = self._numbers[first - self._numbers_from : end - self._numbers_from]
         size = self._size
         cell = first & (ring.capacity - 1)
         at = HEADER_BYTES + cell * size

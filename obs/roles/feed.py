@@ -161,7 +161,7 @@ class _Feed:
         """Put what others read on counters and board: monitor, status, poll."""
         cell, totals, now = self._cell, self._recorder.totals, self._clock.mono_ns()
         cell["messages"], cell["inputs"], cell["ignored"] = self._recorder.messages, totals.inputs, totals.ignored
-        cell["quarantined"], cell["records"], cell["gaps"] = totals.quarantined, totals.records, totals.gaps
+        cell["quarantined"], cell["records"], cell["gaps"] = totals.quarantined, totals.records, self._recorder.gaps
         cell["progress"] += 1
         states = [link.state for link in self._links]
         cell["reconnects"] = sum(state.reconnects for state in states)

@@ -10,7 +10,6 @@ Order, the heart of the accounting (obs.ledger.intake): the intake is committed,
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,10 +21,11 @@ from obs.errors import DecodeError
 from obs.ledger import Intake, Snapshot, counts_payloads
 from obs.providers.base import Context, Control, Fault, Provider
 from obs.record.chunks import message_chunks
-from obs.record.events import gap_payload, make_event
+from obs.record.events import make_event
 from obs.record.schema import INPUT
 from obs.ring import Producer, Ring
-from obs.sample import Completeness, Missed, Slots, boundary_after, interval_ns
+from obs.roles.losses import Losses
+from obs.sample import Completeness, Slots, boundary_after, interval_ns
 from obs.shm import Board
 
 MAX_INPUTS: Final = 1024  # per message; see obs.providers.base
@@ -56,7 +56,6 @@ class Totals:
     ignored: int = 0
     quarantined: int = 0
     records: int = 0
-    gaps: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,7 @@ class Recorder:
         self._last_ns = 0  # up to here everything that came has been taken
         self.latest = self._staged[:0]
         self.boundary_ns = 0
-        self._open_gaps: dict[object, int] = {}  # whose -> since when; the earliest is in the intake, for the case of death
-        self._closed_gaps: deque[tuple[int, int, str]] = deque(maxlen=64)  # start, end, name
-        self._waiting: list[Missed] = []  # steps seen while a gap is open, which may explain them
+        self._losses = Losses(self.events, self.name, self.slots.symbol)
 
     def begin(self, dead: Snapshot | None, restart: RestartGap | None) -> None:
         """Take over: the bucket numbers go on after a dead feed's, and its restart gap is owed."""
@@ -194,9 +191,10 @@ class Recorder:
         self.totals.ignored += len(batch) - len(kept) + self._malformed
         self._count = 0
         self._malformed = 0
-        self._waiting += missed
-        if self._waiting and not self._open_gaps and self.restart is None:
-            self._publish_missed()  # Order: before the commit, which a restart gap would begin behind
+        if missed:
+            self._losses.missed(missed)
+        if self.restart is None:
+            self._losses.tell_missed()  # Order: before the commit, which a restart gap would begin behind
         if self.tape:
             self._tape(kept)
         else:
@@ -230,7 +228,7 @@ class Recorder:
         head["quarantine_as_of"] = self.quarantine.published
         head["pending_quarantined"] = sum(int(chunk["whole"][0]) for chunk in self._chunks)
         head["last_recv_ns"] = self._last_ns
-        head["gap_start_ns"] = min(self._open_gaps.values(), default=0)
+        head["gap_start_ns"] = self._losses.open_since_ns
         head["clean"] = 0
         fates = self._fates
         head["messages"], head["data"], head["control"], head["quarantined"] = (
@@ -264,6 +262,11 @@ class Recorder:
         head["restart_told_ns"] = restart.start_ns
         head["restart_start_ns"] = head["restart_lost"] = head["restart_end_ns"] = 0
         head["restart_of"] = b""
+
+    @property
+    def gaps(self) -> int:
+        """Gap markers since the start of this process."""
+        return self._losses.count
 
     @property
     def messages(self) -> int:
@@ -354,15 +357,7 @@ class Recorder:
 
     def gap(self, start_ns: int, end_ns: int, reason: str, **facts: Any) -> None:
         """Publish a gap_marker; see obs.record.events.gap_payload for `facts`."""
-        payload = gap_payload(
-            start_ns=start_ns, end_ns=end_ns, scope=facts.pop("scope", "scalp"), reason=reason, session_id=self.session_id,
-            provider=self.name, **facts,
-        )  # fmt: skip
-        row = make_event("gap_marker", end_ns, payload, symbol=facts.get("symbol") or "", start_ns=start_ns, end_ns=end_ns)
-        seq = self.events.publish(row)
-        if reason != "venue_count":
-            self._closed_gaps.append((start_ns, end_ns, f"{self.session_id}/event/{seq}"))
-        self.totals.gaps += 1
+        self._losses.tell(start_ns, end_ns, reason, **facts)
 
     def event(self, kind: str, payload: dict[str, Any], symbol: str = "") -> None:
         self.events.publish(make_event(kind, self.clock.wall_ns(), payload, symbol=symbol))
@@ -375,38 +370,24 @@ class Recorder:
         self.flush(now, _ALL)
         if self.restart is not None:
             self._publish_restart(now)
-        self._publish_missed()
+        self._losses.tell_missed(at_last=True)
         self._close_bucket(minute_of(now))
         self.intake.head["clean"] = 1
         self.intake.commit()
 
     def open_gap(self, whose: object, start_ns: int) -> None:
         """Begin a loss that is not over; should this process die, the restart gap starts no later."""
-        self._open_gaps.setdefault(whose, start_ns)
+        self._losses.begin(whose, start_ns)
         self.process()  # a commit says that all up to the last message is counted
 
     def close_gap(self, whose: object, end_ns: int, reason: str, symbols: Sequence[str] | None = None, **facts: Any) -> None:
         """End it: one gap_marker, or one for each of `symbols` where not all are concerned."""
-        start_ns = self._open_gaps.pop(whose, None)
-        if start_ns is None:
-            return
-        for symbol in [None] if symbols is None else symbols:
-            self.gap(start_ns, max(start_ns, end_ns), reason, symbol=symbol, **facts)
+        self._losses.end(whose, end_ns, reason, symbols, **facts)
         self.process()
 
     def forgive(self, whose: object) -> None:
         """Drop an open gap that is none: the connection was closed because we were asked to stop."""
-        self._open_gaps.pop(whose, None)
-
-    def _publish_missed(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for step in waiting:
-            start_ns = step.start_ns or step.end_ns
-            inside = next((name for start, end, name in self._closed_gaps if start <= step.end_ns and end >= start_ns), None)
-            self.gap(
-                start_ns, step.end_ns, "venue_count", symbol=self.slots.symbol[step.row].decode(), acc_volume_before=step.before,
-                acc_volume_after=step.after, inside=inside,
-            )  # fmt: skip
+        self._losses.forgive(whose)
 
     def _set_spans_aside(self, payload: memoryview | bytes, faults: list[Fault], recv_ns: int) -> None:
         """Stage the bad spans of a message, each an input ignored as malformed; the message once where there are many."""

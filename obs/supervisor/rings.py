@@ -96,6 +96,10 @@ class ProviderMemory:
             self.old.remove(old)
         return [old.session_id for old in done]
 
+    def missing(self) -> list[str]:
+        """Return the rings of the present session whose files somebody has removed: no child could attach them any more."""
+        return [name for name, ring in self.current.rings.items() if not ring.path.exists()]
+
     def end_current(self) -> bool:
         """After an ordered stop: end and remove the present session if all of it is archived; return whether it was."""
         intake = read_intake(self.board["intake"])

@@ -74,11 +74,11 @@ class Tree:
     """All children of one supervisor. Call `turn` every TURN_S, then `stop`; from the main thread."""
 
     def __init__(self, config: Config, plan: Plan, log: Log, clock: Clock, dsn: str) -> None:
-        self._config, self._log, self._clock = config, log, clock
+        self._config, self._log, self._clock, self._dsn = config, log, clock, dsn
         self.owners: list[Owner] = []
         try:
             for provider in plan.providers:
-                self.owners.append(Owner(provider, config, clock, dsn))
+                self.owners.append(self._owner(provider))
         except ShmFull:
             for owner in self.owners:  # a refusal leaves no memory behind that a start would need
                 owner.memory.end_current()
@@ -124,6 +124,9 @@ class Tree:
         if now - self._housekept_ns > _HOUSEKEEPING_NS:
             self._housekept_ns = now
             self._remove_drained()
+            for owner in list(self.owners):
+                if missing := owner.memory.missing():
+                    self._renew(owner, missing)
         if now - self._saved_ns > _STATE_NS:
             self._saved_ns = now
             self._save_state()
@@ -194,6 +197,24 @@ class Tree:
             self._saving.join(_KILL_S)
         return clean
 
+    def _renew(self, owner: Owner, missing: list[str]) -> None:
+        """Begin a new session for a provider whose ring files were removed under it (a clean-up at logout, a person).
+
+        Its processes still map the rings: they are stopped in order, and what they drain is stored. What a dead one can no
+        longer reach gets its gap row from the next start, as after the death of a host.
+        """
+        self._log.error("rings_removed", provider=owner.provider.name, rings=missing, session=owner.memory.current.session_id)
+        children = owner.children
+        self._phase("sources", [child for role, child in children.items() if role not in SINKS], _SOURCES_S, _never)
+        for role in SINKS:
+            self._phase(role, [children[role]], _SINK_S[role], _never)
+        self._end_current(owner)
+        owner.memory.close()
+        self.owners[self.owners.index(owner)] = self._owner(owner.provider)
+
+    def _owner(self, provider: ProviderConfig) -> Owner:
+        return Owner(provider, self._config, self._clock, self._dsn)
+
     def _end_current(self, owner: Owner) -> bool:
         try:
             return owner.memory.end_current()
@@ -230,3 +251,5 @@ class Tree:
             remove(path)
 
 
+def _never() -> bool:
+    return False

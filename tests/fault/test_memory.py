@@ -128,20 +128,23 @@ def test_host_died_twice(demo: Make, dsn: str) -> None:
         assert verdict.gaps["host_death/archive"] == 10
 
 
-def test_ring_deleted_while_mapped(demo: Make, dsn: str) -> None:
-    """Those who map it go on; a restarted archive writer cannot: the supervisor says so, and nothing is misread."""
+@pytest.mark.parametrize("also_killed", [None, "feed", "archive"])
+def test_ring_deleted_while_mapped(demo: Make, dsn: str, also_killed: str | None) -> None:
+    """The supervisor notices, stores what those who map it still reach, and begins a new session by itself."""
     one = demo(dsn=dsn)
     one.start()
     one.more("kis", 500)
     session = one.session("kis") or ""
-    one.caught_up()
     one.ring("kis", session).unlink()
-    one.more("upbit", 1000)
-    one.stop()
-    # The ordered stop knows its mapped ring to the end: everything is stored.
-    for verdict in one.judge().values():
-        assert not verdict.gaps, verdict.gaps
-        assert verdict.sent == verdict.archived == verdict.database
+    if also_killed is not None:
+        one.kill(also_killed, "kis")
+    until("a new session records", lambda: one.session("kis") != session and one.published("kis") > 100)
+    assert one.logged("rings_removed")
+    one.more("upbit", 500)
+    verdict = one.finish()["kis"]
+    assert verdict.sessions == 2
+    if also_killed is None:
+        assert not [gap for gap in verdict.gap_lines if gap.get("sink")], "what was mapped was stored"
 
 
 def test_too_many_undrained_sessions(demo: Make, dsn: str) -> None:
