@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -51,8 +52,6 @@ def run_row(name: str, fast: bool, rounds: int) -> Result | str:
 
 
 def read(path: Path) -> Result:
-    import json
-
     return Result.from_json(json.loads(path.read_text()))
 
 
@@ -61,7 +60,7 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of: {', '.join(ORDER)}")
     parser.add_argument("--fast", action="store_true", help="only show that every benchmark runs: its times mean nothing")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of the rows with pyperf ({ROUNDS})")
-    parser.add_argument("--out", type=Path, default=Path("native_bench_results"), metavar="DIR", help="where results go (native_bench_results)")
+    parser.add_argument("--out", type=Path, default=Path("native_bench_results"), metavar="DIR", help="for results (native_bench_results)")
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(ORDER):
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}")
@@ -83,7 +82,7 @@ def main() -> int:
     report.write_json(arguments.out / "results.json", facts, results)
     text = report.write_markdown(arguments.out / "results.md", facts, results, arguments.fast)
     try:
-        report.draw(arguments.out / "ratios.png", facts, results)
+        report.draw(arguments.out / "ratios.png", facts, results, arguments.fast)
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)
     print(text)

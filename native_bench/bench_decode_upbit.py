@@ -50,7 +50,8 @@ def floor(loops: int, frames: Sequence[bytes]) -> float:
 
 def main() -> None:
     kinds = {"trades": (TRADE,), "books of 15": (BOOK,), "tickers": (TICKER,), "trades and books": (TRADE, BOOK)}
-    sizes: dict[str, tuple[Callable[[], list[bytes]], int]] = {name: (partial(upbit_frames, FRAMES, kind), FRAMES) for name, kind in kinds.items()}
+    sizes: dict[str, tuple[Callable[[], list[bytes]], int]]
+    sizes = {name: (partial(upbit_frames, FRAMES, kind), FRAMES) for name, kind in kinds.items()}
     missing = {}
     if captured := recorded_upbit():
         sizes["captured"] = (recorded_upbit, len(captured))

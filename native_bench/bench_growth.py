@@ -29,7 +29,10 @@ from obs.sample import Slots
 
 ROW: Final = Row(
     "growth", "growth: cost at 100 times the symbols, and at 8 times the providers", "linear growth",
-    (Target("at_most", 1.0, of="symbols: cost per symbol at 4,100 / at 41"), Target("at_most", 1.0, of="providers: cost per provider at 8 / at 1")),
+    (
+        Target("at_most", 1.0, of="symbols: cost per symbol at 4,100 / at 41"),
+        Target("at_most", 1.0, of="providers: cost per provider at 8 / at 1"),
+    ),
     items="", clock="CPU",
 )  # fmt: skip
 
@@ -62,7 +65,7 @@ def providers_cost(count: int, settle_s: float, span_s: float) -> tuple[float, f
     with ExitStack() as stack:
         tables: dict[str, dict[str, object]] = {}
         for place in range(count):
-            words = [sys.executable, "-m", "obs.sim", "upbit", "--port", "0", "--rate", "100", "--seed", str(place + 1), "--die-with-parent"]
+            words = [sys.executable, "-m", "obs.sim", "upbit", "--port", "0", "--rate", "100", "--seed", str(place), "--die-with-parent"]
             venue = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
             stack.callback(venue.wait)
             stack.callback(venue.terminate)

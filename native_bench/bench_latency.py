@@ -48,7 +48,8 @@ def watch(ring: Ring, seconds: float) -> np.ndarray:
 
 @contextmanager
 def slow_fsync(one: Demo, delay_us: int) -> Iterator[None]:
-    words = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-e", f"inject=fsync,fdatasync:delay_enter={delay_us}", "-o", "/dev/null"]
+    inject = f"inject=fsync,fdatasync:delay_enter={delay_us}"
+    words = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-e", inject, "-o", "/dev/null"]
     for pid in one.pids("archive"):
         words += ["-p", str(pid)]
     tracer = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -45,7 +45,7 @@ def measure(result: Result, fast: bool, arguments: argparse.Namespace) -> None:
 
 
 def more(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=4.0, help="how long to look (4)")
+    parser.add_argument("--minutes", type=float, default=3.0, help="how long to look (3)")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ def _touch(loops: int, batch: int, once: Callable[[], object]) -> None:
 
 
 def main() -> None:
-    pyperf_main(ROW, {"obs": ring, "floor": floor, "floor in the cache": floor_in_cache}, {f"{batch:,} records": (partial(int, batch), batch) for batch in SIZES})
+    sides = {"obs": ring, "floor": floor, "floor in the cache": floor_in_cache}
+    pyperf_main(ROW, sides, {f"{batch:,} records": (partial(int, batch), batch) for batch in SIZES})
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ def serve(records: int, count: int) -> None:
     """Be the server: tell the port, then flood each client that has sent as many messages as there are symbols."""
     from picows import ws_create_server
 
-    frames = b""
     parts = []
     for payload in kis_frames(2000, records, SYMBOLS):
         parts.append(b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload)
@@ -129,7 +128,7 @@ async def ours(url: str, count: int, inputs: int) -> float:
         rows = {symbol: row for row, symbol in enumerate(SYMBOLS, 1)}
         link = Link(provider, recorder, None, rows, lambda: calendar, side.board, SYSTEM, log, "always", random.Random(1), staged)
         running = asyncio.create_task(link.run())
-        while len(link.subscriptions.of(Standing.CONFIRMED)) < len(SYMBOLS):
+        while len(link.subscriptions.of(Standing.CONFIRMED)) < len(SYMBOLS):  # noqa: ASYNC110, the link has no event for it
             await asyncio.sleep(0.01)
         begun = recorder.messages
         start = time.process_time()

@@ -50,9 +50,10 @@ class Demo:
         whole = {"http": {"port": 0}, "ring": {"dir": str(shm)}}
         for name, table in tables.items():
             whole[name] = {**whole.get(name, {}), **table}
-        config.write_text(
-            "".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) for name, table in whole.items())
-        )
+        text = ""
+        for name, table in whole.items():
+            text += f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        config.write_text(text)
         command = [sys.executable, "-m", "obs.supervisor", "--data", str(self.data), "--config", str(config), *words]
         environ = {key: value for key, value in os.environ.items() if key not in ("OBS_DSN", "OBS_CONFIG", "NOTIFY_SOCKET")}
         self.log = folder / "supervisor.log"

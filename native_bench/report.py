@@ -68,7 +68,10 @@ def ladder(result: Result) -> list[str]:
             middle = result.middle(size, side)
             if middle is not None:
                 parts.append(f"{side} {figure(middle)}")
-        ratios = [f"{spread(result.ratios(size, target))} {target.kind} to {target.rival}" for target in result.row.targets if result.ratios(size, target)]
+        ratios = []
+        for target in result.row.targets:
+            if found := result.ratios(size, target):
+                ratios.append(f"{spread(found)} {target.kind} to {target.rival}")
         lines.append(f"- {size}: {', '.join(parts)}{'; ' + ', '.join(ratios) if ratios else ''}")
     lines += [f"- {name}: {spread(values)}" for name, values in result.figures.items()]
     lines += [f"- {name}: {', '.join(f'{x:,.3g}: {y:.4g}' for x, y in points)}" for name, points in result.series.items()]
@@ -82,8 +85,8 @@ def write_markdown(path: Path, machine: dict[str, Any], results: Sequence[Result
     if fast:
         lines += ["**--fast: this shows that every benchmark runs. Its times mean nothing.**", ""]
     lines += [
-        "Times are per item: CPU seconds of the process, or wall seconds where the details say so. Ratios are medians over rounds (least to "
-        "greatest round): how many times the rival's rate ours is, or how many times its time.", "", *table(results, fast), "",
+        "Times are per item: CPU seconds of the process, or wall seconds where the details say so. Ratios are medians over rounds",
+        "(least to greatest round): how many times the rival's rate ours is, or how many times its time.", "", *table(results, fast), "",
     ]  # fmt: skip
     for result in results:
         beside = f" Beside it: {result.row.beside}." if result.row.beside != "-" else ""
@@ -94,7 +97,7 @@ def write_markdown(path: Path, machine: dict[str, Any], results: Sequence[Result
     return text
 
 
-def draw(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None:
+def draw(path: Path, machine: dict[str, Any], results: Sequence[Result], fast: bool) -> None:
     """Draw how far each row is from its target (1 = just reached), and growth and memory."""
     import matplotlib
 
@@ -117,13 +120,15 @@ def draw(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None
         height_ratios=(max(1.0, 0.55 * len(bars)), 3.2), layout="constrained",
     )  # fmt: skip
     panel = axes["bars"]
-    panel.barh([label for label, _ in bars], [share for _, share in bars], color=["#3a7d44" if share >= 1 else "#b3432b" for _, share in bars])
+    colours = ["#3a7d44" if share >= 1 else "#b3432b" for _, share in bars]
+    panel.barh([label for label, _ in bars], [share for _, share in bars], color=colours)
     panel.axvline(1.0, color="black", linewidth=1)
     panel.set_xscale("log")
     panel.invert_yaxis()
     panel.tick_params(axis="y", labelsize=7)
     panel.set_xlabel("how far beyond its target (1 = just reached; right is better)")
-    panel.set_title(f"native_bench, {machine['date']}, {machine['cpu']}, {machine['cores']} cores", fontsize=9)
+    kind = "native_bench --fast: times mean nothing" if fast else "native_bench"
+    panel.set_title(f"{kind}, {machine['date']}, {machine['cpu']}, {machine['cores']} cores", fontsize=9)
     for place in range(columns):
         _draw_series(axes[f"series{place}"], list(series.items())[place] if series else None)
     figure_.savefig(path, dpi=120)

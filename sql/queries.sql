@@ -106,15 +106,19 @@ SELECT fill_scalp_1m_bars(%(provider)s, %(from_ts)s, %(to_ts)s);
 
 -- name: stream_ticks
 -- Every column has one width, so that rows decode as one array; unknown numbers are NaN, 0 and -1 as in the ring.
+-- A text that no list holds is 256 (a flag: bit 30), a code that no record has: it must not pass for unknown.
 COPY (
     SELECT
         seq, ts_ns, coalesce(event_ns, 0), coalesce(recv_ns, 0), rpad(symbol, 20),
-        coalesce(array_position(%(markets)s, market), 1)::int2, coalesce(array_position(%(venues)s, venue), 1)::int2,
-        coalesce(array_position(%(sides)s, side), 1)::int2, coalesce(array_position(%(phases)s, phase), 1)::int2,
+        CASE WHEN market IS NULL THEN 1 ELSE coalesce(array_position(%(markets)s, market), 256) END::int2,
+        CASE WHEN venue IS NULL THEN 1 ELSE coalesce(array_position(%(venues)s, venue), 256) END::int2,
+        CASE WHEN side IS NULL THEN 1 ELSE coalesce(array_position(%(sides)s, side), 256) END::int2,
+        CASE WHEN phase IS NULL THEN 1 ELSE coalesce(array_position(%(phases)s, phase), 256) END::int2,
         CASE WHEN flags = '{}' THEN 0
-            ELSE (SELECT coalesce(bit_or(1 << (array_position(%(flags)s, name) - 1)), 0) FROM unnest(flags) AS name) END,
-        mitigation_level, coalesce(array_position(%(qualities)s, quality_flag), 1)::int2,
-        coalesce(array_position(%(kinds)s, kind), 1)::int2,
+            ELSE (SELECT coalesce(bit_or(1 << (coalesce(array_position(%(flags)s, name), 31) - 1)), 0) FROM unnest(flags) AS name) END,
+        mitigation_level,
+        CASE WHEN quality_flag IS NULL THEN 1 ELSE coalesce(array_position(%(qualities)s, quality_flag), 256) END::int2,
+        CASE WHEN kind IS NULL THEN 1 ELSE coalesce(array_position(%(kinds)s, kind), 256) END::int2,
         coalesce(bid_price::float8, 'NaN'), coalesce(ask_price::float8, 'NaN'), coalesce(bid_size::float8, 'NaN'),
         coalesce(ask_size::float8, 'NaN'), coalesce(last_price::float8, 'NaN'), coalesce(volume::float8, 'NaN'),
         coalesce(open::float8, 'NaN'), coalesce(high::float8, 'NaN'), coalesce(low::float8, 'NaN'),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from typing import Final
 
 from obs.cli import archive
 from obs.cli.report import show
 from obs.config import Config
+from obs.errors import ConfigError, ObsError
 
 HELP: Final = "prove from files and database that every message is accounted for"
 EXAMPLES: Final = """\
@@ -23,8 +25,16 @@ def run(args: argparse.Namespace, config: Config) -> int:
     """Judge; 0 the ledger closes, 1 it does not, 4 it could not be judged (the database is away, a sink far behind)."""
     archive.require(config.data_dir)
 
-    from obs.cli.database import database
+    from obs.cli.database import database, last_error
     from obs.monitor import audit
 
-    with database(config) as dsn:
-        return show(audit.run(config, date=args.date, dsn=dsn), as_json=args.json)
+    with ExitStack() as stack:
+        dsn = away = None
+        try:
+            dsn = stack.enter_context(database(config))
+        except ConfigError:
+            raise
+        except ObsError as error:  # the files are judged all the same
+            said = last_error(config)
+            away = f"{error}; its log says: {said}" if said else str(error)
+        return show(audit.run(config, date=args.date, dsn=dsn, away=away), as_json=args.json)

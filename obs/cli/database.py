@@ -20,6 +20,24 @@ def is_made(config: Config) -> bool:
     return folder(config).is_dir()
 
 
+def last_error(config: Config) -> str:
+    """Return the last FATAL, PANIC or ERROR line of the embedded database's newest log that has one, "" if there is none."""
+    if config.database.dsn is not None or not is_made(config):
+        return ""
+    from obs.pg.cluster import locate
+
+    try:
+        logs = sorted((locate(folder(config)) / "log").glob("*.log"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in logs:
+            lines = path.read_text(errors="replace").splitlines()
+            found = next((line for line in reversed(lines) if any(f"{word}:" in line for word in ("FATAL", "PANIC", "ERROR"))), "")
+            if found:
+                return found.strip()
+    except (OSError, ObsError):
+        pass
+    return ""
+
+
 @contextmanager
 def database(config: Config, *, make: bool = False) -> Iterator[str]:
     """Give the DSN of a database that answers: the configured one, or the embedded one, started if it is down.

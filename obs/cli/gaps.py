@@ -31,6 +31,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     archive.require(config.data_dir)
     unreadable: list[str] = []
     gaps = list(read_gaps(config.data_dir, args.provider, args.date, args.symbol, unreadable))
+    gaps.sort(key=lambda gap: str(gap["gap_start_ts"]))
     for text in unreadable:
         complain("gaps", text)
     if args.json:
@@ -62,14 +63,28 @@ def read_gaps(
                 yield gap
 
 
+def _inside(gaps: list[dict[str, Any]]) -> set[int]:
+    """Return the places of gaps whose time lies within another gap of the same provider, of the same symbol or of all."""
+    ends: dict[tuple[str, str | None], str] = {}
+    found = set()
+    longest_first = sorted(range(len(gaps)), key=lambda at: str(gaps[at]["gap_end_ts"]), reverse=True)
+    for at in sorted(longest_first, key=lambda at: str(gaps[at]["gap_start_ts"])):
+        provider, symbol, end = gaps[at]["provider"], gaps[at]["symbol"], str(gaps[at]["gap_end_ts"])
+        if end <= max(ends.get((provider, None), ""), ends.get((provider, symbol), "")):
+            found.add(at)
+        ends[provider, symbol] = max(ends.get((provider, symbol), ""), end)
+    return found
+
+
 def _show(gaps: list[dict[str, Any]]) -> None:
     head = ("from (UTC)", "seconds", "provider", "scope", "reason", "symbol", "lost", "by", "severity")
+    inside = _inside(gaps)
     rows = [
         (
             gap["gap_start_ts"], f"{gap['gap_seconds']:.1f}", gap["provider"], gap["scope"], gap["reason"], gap["symbol"] or "all",
-            gap["lost"], gap["sink"] or "before the rings", gap["severity"],
+            gap["lost"], gap["sink"] or "before the rings", f"{gap['severity']} (inside)" if at in inside else gap["severity"],
         )
-        for gap in gaps
+        for at, gap in enumerate(gaps)
     ]  # fmt: skip
     lines = table(head, rows, right=("seconds", "lost"))
     print(lines[0] if rows else "no gaps")

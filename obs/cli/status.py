@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from obs.cli import archive
 from obs.cli.terminal import print_json
 from obs.config import Config
 from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN
@@ -21,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     """Show it; 0 healthy, 1 not, 4 nothing runs."""
+    archive.require(config.data_dir)
+
     from obs.monitor.status import collect, lines
 
     status = collect(config)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +15,8 @@ from obs.cli import archive
 from obs.cli.terminal import paint, print_json
 from obs.config import Config
 from obs.errors import EXIT_FOUND, EXIT_GOOD
+from obs.segment.format import MANIFEST, RINGS
+from obs.segment.manifest import read_manifest
 from obs.segment.reader import verify
 
 HELP: Final = "check recorded files byte by byte"
@@ -20,6 +24,7 @@ EXAMPLES: Final = """\
   obs verify                                  the whole archive
   obs verify data/scalp/kis data/system/events
   obs verify --json PATH | jq '.files[] | select(.ok | not)'"""
+_SEALING_S: Final = 1.0  # a file has its sealed name this long before its manifest line, at most
 _SHOWN: Final = 20  # files that are all listed, good ones too
 
 
@@ -41,15 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    """Judge every file; return 1 if any of them has damage, a hole or a hash that differs."""
+    """Judge every file; return 1 if any has damage, a hole or another hash, or if files and manifests of a folder differ."""
     if args.paths:
         files = list(archive.named_files(args.paths))
+        folders = [folder for text in args.paths if (folder := Path(text)).is_dir()]
     else:
         archive.require(config.data_dir)
         files = list(archive.archive_files(config.data_dir, None, None))
+        folders = [config.data_dir / dataset for dataset in RINGS]
         events = config.data_dir / "system" / "events"
         files += archive.named_files([str(events)]) if events.is_dir() else []
     found = [finding for path in files if (finding := judge(path)) is not None]
+    _name_unlisted(found, folders)
+    found += _gone(folders)
     totals = {
         "files": len(found),
         "wrong": sum(not finding.ok for finding in found),
@@ -76,6 +85,30 @@ def judge(path: Path) -> Finding | None:
         except FileNotFoundError:  # sealed between the look and the reading
             continue
     return None
+
+
+def _name_unlisted(found: list[Finding], folders: list[Path]) -> None:
+    """Add a problem to sealed files in these folders that have no manifest line. One that was just sealed gets it in a moment."""
+
+    def unlisted() -> list[Finding]:
+        missing = (one for one in found if one.facts.get("sealed") and one.facts["manifest"] == "missing")
+        inside = (one for one in missing if any(folder in one.path.parents for folder in folders))
+        return [one for one in inside if one.path.name not in read_manifest(one.path.parent) and one.path.exists()]
+
+    if unlisted():
+        time.sleep(_SEALING_S)
+        for one in unlisted():
+            one.problems.append("a sealed file without a line in manifest.jsonl")
+
+
+def _gone(folders: list[Path]) -> Iterator[Finding]:
+    """Yield the files that manifests in these folders name and that are not there."""
+    for manifest in sorted({path for folder in folders for path in folder.rglob(MANIFEST)}):
+        for name in read_manifest(manifest.parent):
+            path = manifest.with_name(name)
+            if not path.exists():
+                facts = {"kind": "missing", "bytes": 0, "records": 0, "gap_lines": 0, "torn_bytes": 0, "damages": []}
+                yield Finding(path, facts, ["manifest.jsonl names it, but there is no such file"])
 
 
 def _judge_segment(path: Path) -> Finding:

@@ -57,6 +57,8 @@ class Verdict:
 def judge(view: HostView, limits: SupervisorOptions) -> Verdict:
     """Return the verdict of one look."""
     reasons = list(_host(view))
+    if not view.providers:
+        reasons.append(Reason("universe", "", "no provider is known here: nothing is watched"))
     for provider in view.providers:
         reasons += _provider(provider, limits)
     for role in view.services.values():

@@ -59,7 +59,8 @@ class Producer:
         count = len(rows)
         end = first + count
         if count == 1:
-            _SEQ(rows, self._seq_at, first)
+            one: Any = rows  # as self._mapped
+            _SEQ(one, self._seq_at, first)
         else:
             if end > self._numbers_from + len(self._numbers):
                 self._numbers = np.arange(first, first + max(count, _NUMBERS))

@@ -100,7 +100,7 @@ class _Archive:
                 taken = self._drain_old(now) + sum(drain.pump(now) for drain in self._drains)
                 for drain in self._drains:
                     drain.flush()
-                if taken:
+                if taken or self._old or any(map(_behind, self._drains)):
                     continue
                 for drain in self._drains:
                     drain.finish()
@@ -200,7 +200,7 @@ class _Archive:
             return 0
         drains = self._old[0]
         taken = sum(drain.pump(now) for drain in drains)
-        if taken == 0:
+        if taken == 0 and not any(map(_behind, drains)):
             for drain in drains:
                 drain.finish()
             self._events.flush()
@@ -256,3 +256,8 @@ class _Archive:
         cell["lost"] = sum(drain.lost for drain in self._drains)
         oldest = min((since for drain in self._drains if (since := drain.waiting_since())), default=0)
         cell["lag_ns"] = max(0, self._clock.wall_ns() - oldest) if oldest else 0
+
+
+def _behind(drain: Drain) -> bool:
+    """Whether the ring holds what the drain has not taken: one that holds much in memory takes nothing for a while."""
+    return drain.consumer.cursor < drain.consumer.ring.published

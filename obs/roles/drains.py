@@ -169,12 +169,13 @@ class SegmentDrain:
             line = self._lap.line(first, batch.lost, end_ns, self.reason)
             self._writer.append_gap(line)
             self._holes.append((batch.first_seq - 1, line, end_ns))
-            self.reason = "ring_lap"
             self.lost += batch.lost
         if len(rows):
             self._writer.append(self._encode(rows), batch.first_seq, rows["ts_ns"])
             self._lap.last_ts_ns = int(rows["ts_ns"][-1])
             self._rows_held += len(rows)
+        if len(rows) < BATCH_ROWS:
+            self.reason = "ring_lap"  # caught up: what is lost from now on is lost for another reason
         return len(rows)
 
     def waiting_since(self) -> int:
@@ -228,8 +229,9 @@ class EventDrain:
         if batch.lost:
             end_ns = int(batch.rows["ts_ns"][0]) if len(batch.rows) else now_ns
             self._events.add_gap(self._lap.line(batch.first_seq - batch.lost, batch.lost, end_ns, self.reason), end_ns)
-            self.reason = "ring_lap"
             self.lost += batch.lost
+        if len(batch.rows) < BATCH_ROWS:
+            self.reason = "ring_lap"
         for row in batch.rows:
             self._events.add(row, self._session_id, self.name)
             self._lap.last_ts_ns = int(row["ts_ns"])
@@ -280,8 +282,8 @@ class QuarantineDrain:
         return self._oldest
 
     def flush(self) -> None:
-        self._oldest = 0
         durable = self._log.flush()
+        self._oldest = 0
         if durable + 1 > self.consumer.durable:
             self.consumer.durable = durable + 1
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,16 @@ from obs.ring import Producer
 from obs.sample import Missed
 
 _REMEMBERED: Final = 64  # gaps that a step may lie inside
+
+
+@dataclass(frozen=True)
+class RestartGap:
+    """What a dead feed left to say, just before the first record of the next."""
+
+    start_ns: int
+    lost: int | None
+    of_session: str
+    end_ns: int = 0  # as a feed told it that died before it could note so
 
 
 class Losses:

@@ -24,7 +24,7 @@ from obs.record.chunks import message_chunks
 from obs.record.events import make_event
 from obs.record.schema import INPUT
 from obs.ring import Producer, Ring
-from obs.roles.losses import Losses
+from obs.roles.losses import Losses, RestartGap
 from obs.sample import Completeness, Slots, boundary_after, interval_ns
 from obs.shm import Board
 
@@ -65,16 +65,6 @@ class Rings:
     tick: Ring
     event: Ring
     quarantine: Ring
-
-
-@dataclass
-class RestartGap:
-    """What a dead feed left to say, just before the first record of this one."""
-
-    start_ns: int
-    lost: int | None
-    of_session: str
-    end_ns: int = 0  # as a feed told it that died before it could note so
 
 
 @dataclass

@@ -20,7 +20,8 @@ from obs.record.events import provider_of
 from obs.record.jsonl import decode_ticks
 from obs.record.schema import CHUNK, TICK
 from obs.ring import Ring, attach_ring, copy_rows
-from obs.roles.recorder import Recorder, RestartGap
+from obs.roles.losses import RestartGap
+from obs.roles.recorder import Recorder
 from obs.segment.cursor import SegmentCursor
 from obs.segment.format import Series
 from obs.segment.textlog import day_files, text_lines

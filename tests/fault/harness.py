@@ -52,7 +52,7 @@ _STOP_S = 20.0  # a stop that takes longer than 10 s fails; this one is for a ha
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def until(what: str, condition: Callable[[], Any], deadline_s: float = 20.0) -> Any:
+def until(what: str, condition: Callable[[], Any], deadline_s: float = 60.0) -> Any:
     """Return the first true value of `condition`, asked again and again; AssertionError after `deadline_s`."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
@@ -317,7 +317,7 @@ class Demo:
 
     # --- moments
 
-    def more(self, provider: str, count: float, deadline_s: float = 20.0) -> None:
+    def more(self, provider: str, count: float, deadline_s: float = 60.0) -> None:
         """Wait until so many more records have been published."""
         goal = self.published(provider) + int(count)
         until(f"{count:.0f} more records of {provider}", lambda: self._alive() and self.published(provider) >= goal, deadline_s)

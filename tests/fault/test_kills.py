@@ -24,7 +24,7 @@ AWAY_S = 60.0 if LONG else 3.0
 RESTARTED_S = 3.0  # from the death of a feed until the next one does its work
 
 Make = Callable[..., Demo]
-pytestmark = pytest.mark.timeout(1200 if LONG else 120)
+pytestmark = pytest.mark.timeout(1200 if LONG else 300)
 
 
 def restart_gaps(verdict: Verdict) -> list[dict]:

@@ -16,7 +16,7 @@ from checker import Verdict
 from harness import LONG, PROVIDERS, Demo, until
 
 Make = Callable[..., Demo]
-pytestmark = pytest.mark.timeout(600 if LONG else 120)
+pytestmark = pytest.mark.timeout(600 if LONG else 300)
 
 
 def killed_with_undrained_rings(one: Demo) -> dict[str, str]:

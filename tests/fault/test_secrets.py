@@ -19,7 +19,7 @@ from harness import Demo, until
 from obs.config import demo_environ
 
 Make = Callable[..., Demo]
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 _KEPT_PRIVATE = ("state", ".lock")  # state holds the tokens, mode 0600; a lock file holds a process id
 
 

@@ -15,12 +15,12 @@ from obs.sim.malform import SPOILED
 from obs.sim.script import VARIANTS
 
 Make = Callable[..., Demo]
-pytestmark = pytest.mark.timeout(600 if LONG else 120)
+pytestmark = pytest.mark.timeout(600 if LONG else 300)
 
 CUTTING = ("framing",)  # after these bytes no client can know where the next frame begins
 VENUES = {"kis": ["--zombie-s", "0"], "upbit": []}  # no ghost of a broken connection holds the app key
 TIMES = {"huge": 1}  # 10 MB each: more at once, and the exchange cuts us for not reading
-BACK_S = 40.0
+BACK_S = 90.0
 SETTLED = 41
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,19 @@ class Supervised:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
         assert process.stdout is not None
         return process, int(orjson.loads(process.stdout.readline())["port"])
+
+    def do(self, name: str, what: str, **how: Any) -> None:
+        """Let a venue misbehave now, in the words of its scripts."""
+        body = orjson.dumps({"do": what, **how})
+        request = urllib.request.Request(f"http://127.0.0.1:{self.venues[name][1]}/sim/do", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            assert answer.status == 200
+
+    def events(self, provider: str, kind: str) -> list[dict[str, Any]]:
+        """What system/events holds, in its order."""
+        paths = sorted((self.data / "system" / "events" / provider).glob("*.jsonl"))
+        lines = [orjson.loads(line) for path in paths for line in path.read_bytes().splitlines()]
+        return [line for line in lines if line["event_type"] == kind]
 
     def environ(self) -> dict[str, str]:
         unwanted = ("OBS_DSN", "OBS_CONFIG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")

@@ -178,6 +178,14 @@ CORRUPTIONS: dict[str, tuple[Callable[[Place], None], str, dict[str, Any]]] = {
         lambda place: place.sql("UPDATE scalp_ticks SET last_price = NULL WHERE seq = 1000"), "value",
         {"seq": 1000, "field": "last_price", "found": None},
     ),
+    "the side of a row is a text that nobody knows": (
+        lambda place: place.sql("UPDATE scalp_ticks SET side = 'sideways' WHERE seq = 100"), "value",
+        {"seq": 100, "field": "side", "expected": 0, "found": 255},
+    ),
+    "a row has a flag that nobody knows": (
+        lambda place: place.sql("UPDATE scalp_ticks SET flags = '{nonsense}' WHERE seq = 100"), "value",
+        {"seq": 100, "field": "flags", "expected": 0},
+    ),
     "the kind of a row changed": (
         lambda place: place.sql("UPDATE scalp_ticks SET kind = 'trade' WHERE seq = 9"), "value",
         {"seq": 9, "field": "kind", "expected": 0, "found": 1},
@@ -431,6 +439,14 @@ def test_a_loader_far_behind_is_said_and_not_judged(running: Archive, pg_dsn: st
     assert "not in the database yet" in report.to_json()["unknown"][0]
 
 
+def test_a_running_provider_without_a_judged_minute_is_unknown(running: Archive, pg_dsn: str) -> None:
+    running.load(pg_dsn, upto=100)
+    report = run(running.config, date="20260122", dsn=pg_dsn)
+    assert report.to_json()["totals"]["providers"][PROVIDER]["minutes"] == 0
+    assert report.ok is None, report.lines()
+    assert any("kis: no whole minute" in why for why in report.to_json()["unknown"])
+
+
 def test_what_an_ended_session_has_not_loaded_is_not_judged(written: Archive, pg_dsn: str) -> None:
     written.load(pg_dsn, upto=1400)
     report = run(written.config, dsn=pg_dsn)
@@ -453,6 +469,9 @@ def test_one_path_date(place: Place) -> None:
     other = audit(place, date="20260121")
     assert other.to_json()["mismatches"] == []
     assert other.to_json()["totals"]["archived"] == 0
+    assert other.ok is None
+    assert "nothing is recorded for that date" in other.to_json()["unknown"][0]
+    assert other.lines()[0].startswith("LEDGER  no minute is judged")
     place.sql("UPDATE scalp_ticks SET volume = 1 WHERE seq = 100")
     assert audit(place, date="20260122").ok is False
     assert audit(place, date="20260121").ok is not False

@@ -20,7 +20,9 @@ import pytest
 
 from obs import __version__
 from obs.cli import archive
+from obs.cli.database import last_error
 from obs.cli.main import COMMANDS
+from obs.config import load
 from obs.record.events import gap_line, gap_payload
 from obs.record.jsonl import TickLines
 from obs.record.schema import TICK
@@ -140,7 +142,7 @@ def test_wrong_configuration_is_one_list_and_exit_2(tmp_path: Path) -> None:
     assert len(lines) == 3
 
 
-@pytest.mark.parametrize("name", ["cat", "tail", "verify", "gaps", "audit"])
+@pytest.mark.parametrize("name", ["cat", "tail", "verify", "gaps", "audit", "status"])
 def test_no_data_directory_is_could_not_check(name: str, tmp_path: Path) -> None:
     done = obs(name, "--data", tmp_path / "none")
     assert done.returncode == 4
@@ -222,6 +224,40 @@ def test_verify_of_a_good_archive(data: Path) -> None:
     assert b"\x1b[" not in obs("verify", data).stdout  # no colours into a pipe
 
 
+def test_verify_of_a_folder_compares_it_with_its_manifest(data: Path) -> None:
+    folder = data / "scalp" / "kis" / "kr_stocks" / "20260122"
+    first, second, *_ = sorted(folder.glob("*.zst"))
+    manifest = folder / "manifest.jsonl"
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    first.unlink()
+    manifest.write_bytes(b"".join(line for line in lines if second.name.encode() not in line))
+    for words in ((folder,), ("--data", data)):
+        done = obs("verify", *words, "--json")
+        assert done.returncode == 1
+        wrong = {Path(item["path"]).name: item["problems"] for item in json.loads(done.stdout)["files"] if not item["ok"]}
+        assert wrong == {
+            first.name: ["manifest.jsonl names it, but there is no such file"],
+            second.name: ["a sealed file without a line in manifest.jsonl"],
+        }
+    assert obs("verify", second).returncode == 0  # a file by its name may lie anywhere
+
+
+def test_audit_without_a_database_judges_the_files(data: Path) -> None:
+    done = obs("audit", "--data", data, "--json")
+    assert done.returncode == 1, done.stderr  # the sessions have no start lines
+    report = json.loads(done.stdout)
+    assert "no database yet" in report["unknown"][0]
+    assert report["mismatches"]
+
+
+def test_the_log_of_a_database_that_does_not_start_is_cited(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = data / "pg" / "log" / "postgres-20260122_000000.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("x FATAL:  the first\ny FATAL:  the last\nz LOG:  nothing\n")
+    monkeypatch.setattr("obs.pg.cluster.locate", lambda folder: folder)
+    assert last_error(load(None, data=data, environ={}, cwd=data)) == "y FATAL:  the last"
+
+
 def test_verify_names_a_line_that_is_no_json(data: Path) -> None:
     path = data / "system" / "events" / "kis" / "20260122.jsonl"
     good = path.read_bytes()
@@ -245,6 +281,15 @@ def test_gaps_are_listed_once_each(data: Path) -> None:
     assert len(one) == 2  # those of all symbols concern it too
     assert obs("gaps", "--data", data, "--date", "20260123").stdout == b"no gaps\n"
     assert obs("gaps", "--data", data, "--provider", "upbit", "--json").stdout == b""
+
+
+def test_gaps_are_sorted_by_start_and_those_inside_others_marked(data: Path) -> None:
+    path = data / "system" / "events" / "kis" / "20260123.jsonl"
+    path.write_bytes(gap(event_ring="event", event_seq=9, start_ns=START_NS - 10**9, end_ns=START_NS - 5 * 10**8) + b"\n")
+    gaps = [json.loads(line) for line in obs("gaps", "--data", data, "--json").stdout.splitlines()]
+    assert [item["event_seq"] for item in gaps] == [9, 3, 5, None]
+    shown = obs("gaps", "--data", data).stdout.decode().splitlines()[1:5]
+    assert [line.endswith("(inside)") for line in shown] == [False, False, True, True]
 
 
 def test_a_gap_line_that_does_not_read_is_found(data: Path) -> None:

@@ -25,7 +25,9 @@ from supervised import ROOT, Supervised, Supervisor, until
 from obs.config.process import lock_path
 from obs.pg import postmaster
 from obs.pg.cluster import locate
+from obs.ring import fence
 from obs.segment.sessions import read_sessions
+from obs.shm import Board
 
 Make = Callable[..., Supervised]
 PROVIDER_ROLES = ("archive", "load", "poll", "feed")
@@ -312,6 +314,52 @@ def test_an_ordered_stop(make: Make, empty_dsn: str, number: signal.Signals) -> 
         assert not list((tree.data / "scalp" / provider).rglob("*.open")), "sealed"
     assert {path.name.rpartition("-")[2] for path in tree.shm.iterdir()} == {"board"}
     assert supervisor.log("stopped")[0]["clean"] is True
+
+
+def gaps(tree: Supervised, provider: str) -> list[tuple[str, bool]]:
+    """(reason, whether it lasted longer than a moment) of the gaps that the feed told."""
+    return [(gap["reason"], gap["gap_seconds"] > 0.2) for gap in tree.events(provider, "gap_marker") if gap["sink"] is None]
+
+
+def test_a_stop_is_no_loss(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn)
+    supervisor = tree.start()
+    supervisor.ready()
+    tree.recording("kis", "upbit")
+    supervisor.stop()
+    assert gaps(tree, "kis") == gaps(tree, "upbit") == []
+
+
+def test_a_venue_that_is_away_at_the_stop_was_a_loss_until_then(make: Make, empty_dsn: str) -> None:
+    tree = make(empty_dsn, "upbit")
+    supervisor = tree.start("--provider", "upbit")
+    supervisor.ready()
+    tree.recording("upbit")
+    tree.venues["upbit"][0].terminate()
+    until("an attempt has failed", lambda: supervisor.alive() and supervisor.log("connect_failed"))
+    supervisor.stop()
+    assert gaps(tree, "upbit") == [("ws_disconnect", True)]
+
+
+def test_connected_again_but_not_subscribed_at_the_stop_was_a_loss_until_then(make: Make, empty_dsn: str) -> None:
+    """Only the socket is back: the loss goes on until the venue sends again."""
+    tree = make(empty_dsn, "upbit")
+    supervisor = tree.start("--provider", "upbit")
+    supervisor.ready()
+    tree.recording("upbit")
+    tree.do("upbit", "mute", s=60)
+    tree.do("upbit", "drop")
+
+    board = Board.attach(Board.path(tree.shm, tree.data, "upbit"), fence)
+
+    def again() -> bool:
+        (link,) = board["link"].read_json()
+        return link["connected"] and link["connection_no"] == 2
+
+    until("the socket is back", again)
+    board.close()
+    supervisor.stop()
+    assert gaps(tree, "upbit") == [("ws_disconnect", True)]
 
 
 def test_asked_to_stop_while_it_starts(make: Make, empty_dsn: str) -> None:

@@ -107,6 +107,12 @@ def test_a_full_disk_is_the_hosts() -> None:
     assert (reason.reason, reason.provider) == ("disk", "")
 
 
+def test_nothing_watched_is_never_green() -> None:
+    verdict = judge(host(), SupervisorOptions())
+    assert [(one.reason, one.provider) for one in verdict.reasons] == [("universe", "")]
+    assert "health: red" in lines(status_of(host(), verdict))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_everything_can_be_shown(name: str) -> None:
     view = host(CASES[name][0])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,8 +130,15 @@ def test_exit_codes_2_and_3_are_final(keep: Callable[..., Kept], code: int) -> N
     assert (kept.state, len(kept.started)) == (State.FATAL, 1)
 
 
+def ignores(pid: int, number: signal.Signals) -> bool:
+    """Whether a process ignores a signal by now."""
+    words = Path("/proc", str(pid), "status").read_text().split("SigIgn:")[1].split()
+    return bool(int(words[0], 16) >> (number - 1) & 1)
+
+
 def test_silence_is_ended_by_sigabrt_and_then_by_sigkill(keep: Callable[..., Kept]) -> None:
     kept = keep(["sh", "-c", "trap '' ABRT; while :; do sleep 0.01; done"])
+    kept.until(lambda: ignores(kept.started[0].pid, signal.SIGABRT))
     kept.beat()
     kept.turn()
     kept.clock.forward(int(LIMIT_S * NS))

@@ -44,15 +44,18 @@ _FAR_BEHIND_NS: Final = 120 * NS  # a loader whose next record is older than thi
 _EVENT_RINGS: Final = ("event", "poll_event")
 
 
-def run(config: Config, *, date: str | None = None, dsn: str | None = None) -> Report:
+def run(config: Config, *, date: str | None = None, dsn: str | None = None, away: str | None = None) -> Report:
     """Judge the archive of `config.data_dir` against itself and the database.
 
     `date`: YYYYMMDD, this path date alone. `dsn`: of the database; default the configured one, else the embedded one, which
-    must be running. A database that does not answer makes the report's `ok` None; the files are judged all the same.
+    must be running. `away`: why there is no database to ask. A database that does not answer makes the report's `ok` None; the
+    files are judged all the same.
     """
     started = SYSTEM.mono_ns()
     findings = Findings()
-    conn = _connect(config, dsn, findings)
+    if away is not None:
+        findings.unknown.append(f"the database does not answer: {away}")
+    conn = _connect(config, dsn, findings) if away is None else None
     ledgers = []
     try:
         for name in _providers(config):
@@ -66,6 +69,8 @@ def run(config: Config, *, date: str | None = None, dsn: str | None = None) -> R
         findings.unknown.append(f"nothing is recorded below {config.data_dir}")
     elif not any(ledger.totals.minutes for ledger in ledgers) and not date:
         findings.unknown.append("no whole minute has passed every sink yet")
+    elif date and not any(ledger.holds_anything for ledger in ledgers):
+        findings.unknown.append(f"nothing is recorded for that date: {date}")
     return Report(findings, ledgers, date, (SYSTEM.mono_ns() - started) / NS)
 
 
@@ -350,6 +355,9 @@ class _Provider:
                 self._findings.unknown.append(text)
             else:
                 self._findings.notes.append(text)
+        tick = self._rings("tick")
+        if self._runs and (tick.published or tick.archived) and not self._ledger.totals.minutes:
+            self._findings.unknown.append(f"{self._name}: no whole minute has passed every sink yet, none is judged")
         for session in self._sessions:
             if not session.ended:
                 state = "has not ended" if session.published else "has not ended and its rings are gone: the next start writes its gap rows"

@@ -27,6 +27,12 @@ class ProviderLedger:
     waiting: int = 0
     restart_lost: int = 0
 
+    @property
+    def holds_anything(self) -> bool:
+        """Whether anything of this provider is recorded in what was judged."""
+        rings = any(ring.published or ring.archived for ring in self.rings.values())
+        return bool(self.totals.minutes or self.segments or self.gaps or rings)
+
     def to_json(self) -> dict[str, Any]:
         total = self.totals
         return {
@@ -77,7 +83,8 @@ class Report:
     def lines(self) -> list[str]:
         """Return the ledger as a table, the verdict as its last line."""
         first, last = self._span()
-        lines = [f"LEDGER  {first or '-'} to {last or '-'}" + (f"  (path date {self.day})" if self.day else "")]
+        span = f"{first} to {last}" if first else "no minute is judged"
+        lines = [f"LEDGER  {span}" + (f"  (path date {self.day})" if self.day else "")]
         for ledger in self.providers:
             lines += ["", *_provider_lines(ledger)]
         lines += ["", *self._finding_lines()]
