@@ -40,7 +40,7 @@ SEED = int(os.environ.get("OBS_FAULT_SEED") or random.SystemRandom().randrange(1
 PROVIDERS = ("kis", "upbit")
 ROLES = ("archive", "load", "poll", "feed")
 # Many starts in a row use up the reconnect budget (10 at once, then one a minute): the wait for it is part of the promise.
-BACK_S = 240.0 if LONG else 30.0
+BACK_S = 240.0 if LONG else 120.0
 RATE = 5000 if LONG else 2000  # inputs/s, both exchanges together
 
 _REPOSITORY = Path(__file__).parents[2]

@@ -104,7 +104,8 @@ def test_feed_stopped_for_a_moment(demo: Make, dsn: str) -> None:
 def test_feed_stopped_until_the_venue_drops_it(demo: Make, dsn: str) -> None:
     """A client that does not read is cut by the venue: it notices at once, a gap row, and every subscription is restored."""
     words = ["--buffer-bytes", str(1 << 20)]
-    one = demo(dsn=dsn, venues={"kis": words, "upbit": words}, demo={"rate": 16000})
+    # A slow machine needs long to fill the buffers; the feed is not to be taken for dead meanwhile.
+    one = demo(dsn=dsn, venues={"kis": words, "upbit": words}, demo={"rate": 16000}, supervisor={"heartbeat_s": 120.0})
     one.start()
     for provider in PROVIDERS:
         until("all subscriptions are confirmed", lambda: len(subscribed(one, provider)) == 1)  # noqa: B023
