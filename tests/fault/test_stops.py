@@ -15,7 +15,7 @@ from harness import LONG, PROVIDERS, Demo, steady_for, until
 
 STOPPED_S = 30.0 if LONG else 3.0
 SMALL_RING = 1024
-NOTICED_S = 120.0  # KIS sends no pings: where the reset itself did not come through, 90 s of silence tell  # a connection that was reset while nobody read from it
+NOTICED_S = 120.0  # a cut while nobody read; KIS sends no pings, so at the latest its 90 s of silence tell
 
 Make = Callable[..., Demo]
 pytestmark = pytest.mark.timeout(600 if LONG else 300)
