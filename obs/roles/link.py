@@ -163,11 +163,18 @@ class Link:
         return not self._calendar().is_open(options.market, options.venue, self._clock.wall_ns(), lead_s=_LEAD_S)
 
     async def _spend_budget(self) -> bool:
-        """Take one attempt from the reconnect budget, stored before the attempt; return whether it was empty and we waited."""
+        """Take one attempt from the reconnect budget, stored before the attempt; return whether it was empty and we waited.
+
+        The attempt before this one may have been another process's, killed a moment ago: the venue's spacing holds for it too.
+        """
         cell = self._board["budget"]
-        now = self._clock.wall_ns()
+        spacing_s = self._provider.limits.connect_spacing_s
         stored: dict[str, Any] = cell.read_json() or {}
         kept = stored.get(self.name)
+        if kept:
+            early_s = spacing_s - (self._clock.wall_ns() - int(kept["last_ns"])) / NS
+            await asyncio.sleep(min(max(early_s, 0.0), spacing_s))  # a clock that stepped back asks for no more than the spacing
+        now = self._clock.wall_ns()
         budget = Budget(float(kept["tokens"]), int(kept["last_ns"])) if kept else Budget.full(now)
         wait_s = budget.take(now)
         stored[self.name] = {"tokens": budget.tokens, "last_ns": budget.last_ns}

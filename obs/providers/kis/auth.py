@@ -34,12 +34,12 @@ def token_request(rest_url: str, credential: Credential) -> Request:
 
 def parse_approval(status: int, body: bytes) -> Approval:
     """Return the approval key. Raises AuthRejected (wrong key or secret) or ConnectionLost (anything else)."""
-    return Approval(_text(_answer("Approval", status, body), "Approval", status, "approval_key"))
+    return Approval(_text(_answer("Approval", status, body, p.APPROVAL_SPACING_S), "Approval", status, "approval_key"))
 
 
 def parse_token(status: int, body: bytes, now_ns: int) -> Token:
     """Return the token with its end, the earlier one of the two that the answer states. Raises as parse_approval."""
-    answer = _answer("tokenP", status, body)
+    answer = _answer("tokenP", status, body, p.TOKEN_SPACING_S)
     value = _text(answer, "tokenP", status, "access_token")
     ends = []
     lifetime = answer.get("expires_in")
@@ -56,8 +56,11 @@ def parse_token(status: int, body: bytes, now_ns: int) -> Token:
     return Token(value, min(ends))
 
 
-def _answer(call: str, status: int, body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a good answer; what else came is classed by its error_code, and never quoted."""
+def _answer(call: str, status: int, body: bytes, spacing_s: float) -> dict[str, Any]:
+    """Return the JSON object of a good answer; what else came is classed by its error_code, and never quoted.
+
+    `spacing_s`: of this call; the code of a call that came too early is the same for both, the time to wait is not.
+    """
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -68,8 +71,7 @@ def _answer(call: str, status: int, body: bytes) -> dict[str, Any]:
     if code in p.REJECTED_CODES:
         raise AuthRejected("app key or secret refused", call=call, status=status, code=code)
     if code is not None:
-        wait_s = p.TOKEN_SPACING_S if code == p.TOKEN_RATE_CODE else p.APPROVAL_SPACING_S
-        raise ConnectionLost("venue refused for now", call=call, status=status, code=str(code)[:32], retry_after_s=wait_s)
+        raise ConnectionLost("venue refused for now", call=call, status=status, code=str(code)[:32], retry_after_s=spacing_s)
     return answer
 
 

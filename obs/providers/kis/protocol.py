@@ -23,8 +23,6 @@ TOKEN_SECRET_FIELD: Final = "appsecret"
 
 # Source: observed (user reports), error_code of both calls: wrong key, wrong secret.
 REJECTED_CODES: Final = frozenset({"EGW00103", "EGW00105"})
-# Source: observed: more than one tokenP a minute.
-TOKEN_RATE_CODE: Final = "EGW00133"
 # Source: notice of 2026-04: one Approval a second. Observed: one tokenP a minute.
 APPROVAL_SPACING_S: Final = 1.0
 TOKEN_SPACING_S: Final = 60.0
