@@ -29,6 +29,9 @@ _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
 _UNSENDABLE: Final = (0, 1005, 1006, 1015)  # codes that only ever describe the absence of one, RFC 6455 section 7.4
 _ABNORMAL: Final = 1006
+_LOOK_S: Final = 1.0
+_DEAD_LOOKS: Final = 3
+_TCP_CLOSE: Final = 7  # tcpi_state, first byte of struct tcp_info. Source: linux/tcp_states.h
 
 
 class Life(WSListener):
@@ -57,6 +60,7 @@ class Life(WSListener):
         self._error: Exception | None = None  # of the sink, or of ours
         self._transport_error: Exception | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._dead_looks = 0
         self._over: asyncio.Task[CloseReason] | None = None
 
     # --- before it opens
@@ -98,6 +102,7 @@ class Life(WSListener):
         )  # fmt: skip
         self.last_frame_ns = self._liveness.opened_ns
         self._watch_at(self._liveness.first())
+        self._look_later()
         try:
             self._sink.on_open()
         except Exception as error:
@@ -183,6 +188,29 @@ class Life(WSListener):
 
     def _watch_at(self, due_ns: int) -> None:
         self._timers["watch"] = self._loop.call_later(max(0.0, (due_ns - self._mono_ns()) / NS), self._watch)
+
+    def _look(self) -> None:
+        """Make a loop that has stopped listening to a dead socket read it once more.
+
+        picows reads by add_reader, and uvloop drops a reader after one call if the kernel reports an error with the data: a reset
+        behind more data than one call reads would be noticed by nobody, until silence is. Found by stopping a feed (SIGSTOP) until
+        the venue reset the connection; uvloop 0.23, picows 2.3.
+        """
+        if not self.is_open or self._sock is None or self.transport is None or self._sock.fileno() < 0:
+            return
+        self._look_later()
+        if self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE:
+            return
+        self._dead_looks += 1
+        if self._dead_looks < _DEAD_LOOKS:
+            self.transport.underlying_transport.pause_reading()
+            self.transport.underlying_transport.resume_reading()
+        else:
+            self._end = CloseReason("reset", _ABNORMAL, "the socket is closed, and could not be read any more")
+            self.transport.disconnect(graceful=False)
+
+    def _look_later(self) -> None:
+        self._timers["look"] = self._loop.call_later(_LOOK_S, self._look)
 
     # --- sending
 

@@ -15,7 +15,7 @@ from harness import LONG, PROVIDERS, Demo, steady_for, until
 
 STOPPED_S = 30.0 if LONG else 3.0
 SMALL_RING = 1024
-NOTICED_S = 120.0  # a cut while nobody read; KIS sends no pings, so at the latest its 90 s of silence tell
+NOTICED_S = 10.0  # a cut while nobody read
 
 Make = Callable[..., Demo]
 pytestmark = pytest.mark.timeout(600 if LONG else 300)
@@ -124,7 +124,7 @@ def test_feed_stopped_until_the_venue_drops_it(demo: Make, dsn: str) -> None:
     verdicts = one.finish()
     for provider, verdict in verdicts.items():
         # KIS says "already in use" for a while, which may become the reason of the same gap.
-        assert sum(verdict.gaps[f"{reason}/None"] for reason in ("ws_disconnect", "refused", "mute")) == 1, verdict.gaps
+        assert sum(verdict.gaps[f"{reason}/None"] for reason in ("ws_disconnect", "refused")) == 1, verdict.gaps
         assert verdict.unreceived > 0
         assert all(line["confirmed"] == 41 for line in subscribed(one, provider))
 

@@ -6,8 +6,10 @@ import asyncio
 import datetime
 import ipaddress
 import pickle
+import queue
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -297,6 +299,48 @@ def test_every_end_is_told(script: Script, reason: str, code: int, detail: str, 
             assert not sink.broken, "an incomplete message lies in the gap, it is not a message"
 
     run(main())
+
+
+def test_a_reset_behind_unread_data_is_noticed() -> None:
+    """A process that was stopped, or busy, until the venue had reset it: the error comes with data, and uvloop tells of it only once."""
+    busy, gone = threading.Event(), threading.Event()
+    urls: queue.Queue[str] = queue.Queue()
+
+    async def script(peer: Peer) -> None:
+        await peer.say(ws_frame(TEXT, b"first"))
+        await asyncio.to_thread(busy.wait, 10)
+        for _ in range(100):  # more than one read takes, and no more than the kernel's buffers hold
+            await peer.say(ws_frame(TEXT, b"x" * 1000))
+        await until(lambda: peer.writer.transport.get_write_buffer_size() == 0, "the kernel has taken all")
+        peer.reset()
+        gone.set()
+
+    async def venue() -> None:
+        async with Server(script).listening() as server:
+            urls.put(server.url)
+            await until(gone.is_set, "the reset", 20)
+
+    class Busy(Remembers):
+        def on_message(self, payload: bytes | memoryview, recv_ns: int) -> None:
+            if not self.messages:
+                busy.set()
+                assert gone.wait(10)
+            super().on_message(payload, recv_ns)
+
+    async def main() -> None:
+        sink = Busy()
+        connection = Connection(ConnectOptions(urls.get(timeout=10)), sink)
+        await connection.connect()
+        async with asyncio.timeout(5):
+            end = await connection.wait_closed()
+        assert (end.reason, end.code) == ("reset", 1006)
+
+    thread = threading.Thread(target=lambda: run(venue()))
+    thread.start()
+    try:
+        run(main())
+    finally:
+        thread.join(30)
 
 
 def test_close_is_answered_within_its_time_or_the_socket_is_cut() -> None:
