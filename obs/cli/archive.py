@@ -38,10 +38,13 @@ def add_filters(parser: argparse.ArgumentParser, *, symbol: bool = True, date: b
         parser.add_argument("--symbol", metavar="S", help="of this symbol alone, with the gaps that concern it")
 
 
-def require(data_dir: Path) -> None:
-    """Raise ObsError if there is no data directory: a command must not take that for an empty archive."""
+def require(data_dir: Path, provider: str | None = None) -> None:
+    """Raise ObsError if there is no data directory, or nothing of `provider`: a command must not take that for an empty archive."""
     if not data_dir.is_dir():
         raise ObsError(f"no data directory {data_dir}; name it with --data or --config")
+    known = sorted({series.provider for dataset in RINGS for series in series_of(data_dir, dataset)})
+    if provider is not None and provider not in known:
+        raise ObsError(f"nothing of a provider {provider!r} in {data_dir}; there are: {', '.join(known) or 'none'}")
 
 
 def series_of(data_dir: Path, dataset: str, provider: str | None = None) -> list[Series]:

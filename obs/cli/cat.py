@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if args.paths:
         files = archive.named_files(args.paths)
     else:
-        archive.require(config.data_dir)
+        archive.require(config.data_dir, args.provider)
         files = archive.archive_files(config.data_dir, args.provider, args.date, (args.dataset,))
     damaged = 0
     for path in files:

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     """Print the newest lines in the order of their time; with --follow, wait also for a collector that has yet to start."""
     if not args.follow:
-        archive.require(config.data_dir)
+        archive.require(config.data_dir, args.provider)
     followers: dict[Path, SeriesTail] = {}
     newest = [line for tail in _join(config, args.provider, followers) for line in tail.begin(args.lines, args.symbol)]
     newest.sort(key=_when)

@@ -13,6 +13,7 @@ records of sequences >= `as_of` (published by then or not). So after a death, lo
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +24,7 @@ from obs.shm.board import Cell
 
 _HEAD: Final = np.dtype(
     [
+        ("layout", "<u8"),  # of this module: a cell that an older program wrote is not read
         ("session_id", "S64"),
         ("n", "<i8"),
         ("minute_ns", "<i8"),
@@ -57,6 +59,7 @@ _ROW: Final = np.dtype(
     ]
 )
 assert len(IGNORED) <= 8
+_LAYOUT: Final = zlib.crc32(repr((_HEAD.descr, _ROW.descr)).encode())
 _MALFORMED: Final = IGNORED.index("malformed")
 
 
@@ -71,6 +74,7 @@ class Intake:
         self.table = self._bytes[_HEAD.itemsize :].view(_ROW)
         self.table["symbol"] = symbols
         self.head["rows"] = len(symbols)
+        self.head["layout"] = _LAYOUT
 
     def count(self, inputs: np.ndarray) -> None:
         """Count `inputs` (n,), dtype INPUT, each either folded or ignored."""
@@ -115,11 +119,13 @@ class Snapshot(NamedTuple):
 
 
 def read(cell: Cell) -> Snapshot | None:
-    """Return the intake that `cell` holds, owned; None if none was written."""
+    """Return the intake that `cell` holds, owned; None if none was written, or by a program that laid it out otherwise."""
     value = cell.read()
     if len(value) < _HEAD.itemsize:
         return None
     head = np.frombuffer(value, _HEAD, 1)[0]
+    if head["layout"] != _LAYOUT:
+        return None
     table = np.frombuffer(value, _ROW, int(head["rows"]), _HEAD.itemsize)
     return Snapshot(head, table)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -52,8 +53,18 @@ def _arguments() -> argparse.ArgumentParser:
     what.add_argument("--services", action="store_true", help="run the host's services alone")
     parser.add_argument("--demo", action="store_true", help="collect from simulated exchanges on loopback; needs no account")
     parser.add_argument("--recordings", metavar="DIR", help="with --demo: replay the captured data of this folder")
-    parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop by itself, print the ledger")
+    parser.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop by itself, print the ledger")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:

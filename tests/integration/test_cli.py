@@ -149,6 +149,14 @@ def test_no_data_directory_is_could_not_check(name: str, tmp_path: Path) -> None
     assert b"no data directory" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["cat", "tail"])
+def test_a_provider_that_was_never_recorded_is_named(name: str, data: Path) -> None:
+    done = obs(name, "--data", data, "--provider", "kiss")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert b"'kiss'" in done.stderr
+    assert b"there are: kis" in done.stderr
+
+
 def test_the_data_directory_may_stand_before_or_after_the_command(data: Path, tmp_path: Path) -> None:
     after, before = obs("cat", "--data", data), obs("--data", data, "cat")
     (tmp_path / "x.toml").write_text('data_dir = "data"')

@@ -174,6 +174,15 @@ def test_the_largest_counts_event_fits() -> None:
     assert event_payload(make_event("counts", 1, payload)) == payload
 
 
+def test_counts_of_another_layout_are_not_read(board: Board) -> None:
+    intake = intake_of(board)
+    intake.commit()
+    assert read(board["intake"]) is not None
+    intake.head["layout"] += 1
+    intake.commit()
+    assert read(board["intake"]) is None
+
+
 @pytest.mark.parametrize("symbols", [1, 42, 1001, 4000])
 def test_a_table_of_many_symbols_fits_the_cell(board: Board, symbols: int) -> None:
     names = np.array([f"S{number}" for number in range(symbols)], "S20")
