@@ -19,6 +19,7 @@ class OldSession:
     rings: dict[str, Path]
     lost: dict[str, str] = field(default_factory=dict)  # ring name -> gap reason: host_death or ring_foreign
     ended_ns: int = 0  # start of the session after it
+    started_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,8 @@ from obs.roles.drains import (
 from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.segment.disk import gap_reason, require_floor
 from obs.segment.format import Series
-from obs.segment.manifest import describe
 from obs.segment.quarantine import QuarantineFile, QuarantineOptions, last_quarantined
-from obs.segment.reader import find, last_archived
+from obs.segment.reader import last_archived, last_archived_ns
 from obs.segment.recover import Recovered, recover_open
 from obs.segment.textlog import last_event_seqs
 from obs.segment.writer import SegmentOptions
@@ -178,9 +177,7 @@ class _Archive:
         self._tell_recovered(done)
         for line in (line for one in done for line in one.gaps):
             self._events.add_gap(line, self._clock.wall_ns())
-        segments = find(series, session_id)
-        newest = describe(series, segments[-1].path)[0] if segments else None
-        return last_archived(series, session_id), newest.tally.last_ts_ns if newest else 0
+        return last_archived(series, session_id), last_archived_ns(series, session_id)
 
     def _tell_recovered(self, done: list[Recovered]) -> None:
         """Log what recovery cut off, and shout where it found damage."""

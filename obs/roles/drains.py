@@ -7,6 +7,8 @@ what it can no longer hold becomes a gap line with the reason of the trouble.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
@@ -22,7 +24,7 @@ from obs.ring import Consumer, Ring
 from obs.segment.disk import Progress
 from obs.segment.format import Series
 from obs.segment.quarantine import QuarantineFile, QuarantineLog, last_quarantined
-from obs.segment.reader import gap_lines, last_archived
+from obs.segment.reader import gap_lines, last_archived, last_archived_ns
 from obs.segment.recover import recover_open
 from obs.segment.textlog import TextLog, day_files, day_name, last_event_seqs, text_lines
 from obs.segment.writer import SegmentOptions, SegmentWriter
@@ -111,13 +113,16 @@ class Events:
 class _Lap:
     """What a drain knows of a hole in its ring: sequences that were overwritten before they could be taken."""
 
-    def __init__(self, provider: str, session_id: str, ring: str) -> None:
-        self._provider, self._session_id, self._ring = provider, session_id, ring
+    def __init__(self, provider: str, ring: Ring, archived_ns: Callable[[], int]) -> None:
+        """`archived_ns`: finds the time of the last record that an earlier writer archived, 0 for none."""
+        self._provider, self._session_id, self._ring = provider, ring.session_id, ring.name
+        self._created_ns, self._archived_ns = ring.created_ns, archived_ns
         self.last_ts_ns = 0  # of the last record before a hole
 
     def line(self, first_seq: int, lost: int, end_ns: int, reason: str) -> bytes:
+        since_ns = self.last_ts_ns or self._archived_ns() or self._created_ns
         payload = gap_payload(
-            start_ns=self.last_ts_ns or end_ns, end_ns=max(end_ns, self.last_ts_ns), scope=SCOPE_OF_RING.get(self._ring, "all"),
+            start_ns=min(since_ns, end_ns), end_ns=max(end_ns, self.last_ts_ns), scope=SCOPE_OF_RING.get(self._ring, "all"),
             reason=reason, session_id=self._session_id, provider=self._provider, ring=self._ring, sink="archive",
             first_seq=first_seq, last_seq=first_seq + lost - 1, lost=lost,
         )  # fmt: skip
@@ -132,7 +137,7 @@ class SegmentDrain:
         self.name = ring.name
         self.consumer = Consumer(ring, "archive")
         self._session_id, self._events = ring.session_id, events
-        self._lap = _Lap(series.provider, ring.session_id, ring.name)
+        self._lap = _Lap(series.provider, ring, lambda: last_archived_ns(series, ring.session_id))
         self.reason, self.lost = "ring_lap", 0
         self._encode = (TickLines if ring.name == "tick" else SwingLines)(series.provider, ring.session_id).encode
         # What the ring still holds is taken from it again, unless it is known to be fsynced.
@@ -216,8 +221,8 @@ class EventDrain:
         self.name = ring.name
         self.consumer = Consumer(ring, "archive")
         self._session_id, self._events = ring.session_id, events
-        self._lap = _Lap(events.provider, ring.session_id, ring.name)
         last = last_event_seqs(events.folder, [ring.session_id]).get((ring.session_id, ring.name), -1)
+        self._lap = _Lap(events.provider, ring, lambda: 0 if last < 0 else sys.maxsize)  # an earlier writer's last one: not known
         self.consumer.seek(last + 1)
         self._oldest = 0
         self.reason, self.lost = "ring_lap", 0
@@ -299,10 +304,10 @@ class QuarantineDrain:
 def lost_ring_gap(
     session: OldSession, ring: str, reason: str, last: int, last_ts_ns: int, provider: str, now_ns: int
 ) -> tuple[bytes, int]:
-    """Return the gap line of a ring that is gone with what it held, and its time: from the last archived record on."""
+    """Return the gap line of a ring that is gone with what it held, and its time: from the last archived record, or the start, on."""
     end_ns = session.ended_ns or now_ns
     payload = gap_payload(
-        start_ns=min(last_ts_ns or end_ns, end_ns), end_ns=end_ns, scope=SCOPE_OF_RING.get(ring, "all"), reason=reason,
+        start_ns=min(last_ts_ns or session.started_ns, end_ns), end_ns=end_ns, scope=SCOPE_OF_RING.get(ring, "all"), reason=reason,
         session_id=session.session_id, provider=provider, ring=ring, sink="archive", first_seq=last + 1,
     )  # fmt: skip
     return gap_line(payload), end_ns

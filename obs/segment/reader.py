@@ -213,6 +213,15 @@ def last_archived(series: Series, session_id: str) -> int:
     return last
 
 
+def last_archived_ns(series: Series, session_id: str) -> int:
+    """Return the time of the last record on disk of this session, 0 if there is none."""
+    for segment in reversed(find(series, session_id)):
+        described, _ = describe(series, segment.path)
+        if described is not None and described.tally.last_ts_ns:
+            return described.tally.last_ts_ns
+    return 0
+
+
 def holes(series: Series, session_id: str) -> list[tuple[int, int]]:
     """Return the sequences (first, last) below `last_archived` that no segment accounts for: files lost or damaged.
 

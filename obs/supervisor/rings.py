@@ -33,6 +33,7 @@ class OpenSession:
     rings: dict[str, Ring]
     lost: dict[str, str] = field(default_factory=dict)
     ended_ns: int = 0
+    started_ns: int = 0
 
     def drained(self) -> bool:
         """Whether the archive writer has stored or gap-covered everything; true only of a session nobody publishes to."""
@@ -78,7 +79,9 @@ class ProviderMemory:
             self._started_ns,
             {name: ring.path for name, ring in self.current.rings.items()},
             tuple(
-                OldSession(old.session_id, {name: ring.path for name, ring in old.rings.items()}, dict(old.lost), old.ended_ns)
+                OldSession(
+                    old.session_id, {name: ring.path for name, ring in old.rings.items()}, dict(old.lost), old.ended_ns, old.started_ns
+                )
                 for old in self.old
             ),
         )
@@ -142,7 +145,7 @@ class ProviderMemory:
         for info in self._infos:
             if info.ended is not None:
                 continue
-            session = OpenSession(info.session_id, {}, ended_ns=info.next_started_ns)
+            session = OpenSession(info.session_id, {}, ended_ns=info.next_started_ns, started_ns=info.start.ts_ns)
             for ring in self._rings_of(info):
                 path = block_path(self._folder, self._data, info.session_id, ring)
                 try:

@@ -153,6 +153,26 @@ def test_a_lap_is_told_in_the_frame_of_the_next_record_and_in_the_events(writer:
     assert writer.cell["lost"] == 10
 
 
+@pytest.mark.parametrize("archived", [0, 3])
+@pytest.mark.parametrize("lost_by", ["lap", "host_death"])
+def test_a_gap_begins_with_the_last_archived_record_or_with_the_session(writer: Writer, archived: int, lost_by: str) -> None:
+    memory = writer.memories[-1]
+    writer.ticks(archived)
+    writer.steps()
+    since_ns = int(rows_of(0, archived)["ts_ns"][-1]) if archived else memory.spec().started_ns
+    if lost_by == "lap":
+        writer.ticks(CAPACITY + 10)
+        writer.work()  # an archive writer that has not seen the last record itself
+    else:
+        for path in writer.config.ring.dir.iterdir():
+            path.unlink()
+        writer.start()
+    writer.steps(10)
+    (gap,) = [gap for gap in writer.events("gap_marker") if gap["ring"] == "tick"]
+    assert gap["reason"] == {"lap": "ring_lap"}.get(lost_by, lost_by)
+    assert gap["gap_start_ns"] == since_ns < gap["gap_end_ns"]
+
+
 @pytest.mark.parametrize(("code", "reason"), [(errno.ENOSPC, "disk_full"), (errno.EIO, "disk_error")])
 def test_while_the_disk_takes_nothing_the_ring_is_the_buffer(writer: Writer, code: int, reason: str) -> None:
     writer.ticks(4)
