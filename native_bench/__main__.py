@@ -18,9 +18,9 @@ from native_bench.rows import Result
 ROUNDS: Final = 5
 # In the order of the table. With pyperf: all sides and sizes of a row in each round. Plain ones have rounds of their own.
 WITH_PYPERF: Final = (
-    "ring", "ring_single", "decode_kis", "decode_upbit", "upbit_published", "jsonl", "segment", "copy_block",
+    "ring", "ring_single", "decode_kis", "decode_upbit", "upbit_published", "jsonl", "segment", "copy_block", "sweep",
 )  # fmt: skip
-PLAIN: Final = ("socket", "loader", "loader_insert", "latency", "system", "tape", "sweep", "growth", "memory")
+PLAIN: Final = ("socket", "loader", "loader_insert", "latency", "system", "tape", "growth", "memory")
 ORDER: Final = (
     "ring", "ring_single", "decode_kis", "decode_upbit", "upbit_published", "socket", "jsonl", "segment", "copy_block", "loader",
     "loader_insert", "latency", "system", "tape", "sweep", "growth", "memory",
