@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = (
     ("errors", "clock"),
     ("record", "shm"),
-    ("ring", "wire", "providers", "sample", "market", "select", "segment", "pg", "ledger"),
+    ("ring", "wire", "providers", "sample", "market", "select", "pressure", "segment", "pg", "ledger"),
     ("config", "log"),
     ("monitor",),
     ("roles",),
