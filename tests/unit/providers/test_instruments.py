@@ -76,7 +76,7 @@ GOOD = record("kospi", "005930") * 3
         GOOD.replace("가".encode("cp949"), b"\xff\xff"), b"<html>not found</html>\n", record("kospi", "005930").decode("cp949").encode(),
     ],
     ids=[
-        "empty", "blank", "no end", "cut", "cut inside", "no number", "other board", "no flags", "other flags", "not cp949", "html", "utf-8",
+        "empty", "blank", "open", "cut", "cut inside", "no number", "other board", "no flags", "other flags", "not cp949", "html", "utf-8",
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_whole_is_no_list(data: bytes) -> None:
