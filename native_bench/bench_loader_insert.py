@@ -1,7 +1,7 @@
 """Against a rival: the loader, beside executemany INSERT of the same rows, as most collectors do.
 
 The rival's rows are Python values that were made outside the clock; psycopg sends them in pipeline mode, one COMMIT a batch.
-Wall seconds, as in bench_loader.
+"from records" makes those values from the records inside the clock, as the loader makes its blocks. Wall seconds, as in bench_loader.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ ROW: Final = Row(
     "loader_insert", "loader, beside INSERT", "executemany INSERT, as most collectors do", (Target("rate", 5, "executemany"),),
     "batches of 10,000", clock="wall",
 )  # fmt: skip
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 
 
-def insert(dsn: str, rows: np.ndarray, batch: int) -> float:
+def insert(dsn: str, rows: np.ndarray, batch: int, from_records: bool) -> float:
+    """Return the seconds of inserting all rows but the first."""
     postgres.empty(dsn)
     names = ", ".join(column for column, _, _ in COLUMNS)
     query = f"INSERT INTO scalp_ticks ({names}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
-    values = values_of(rows[1:])
+    batches = [rows[at : at + batch] for at in range(1, len(rows), batch)]
+    ready = [] if from_records else [values_of(some) for some in batches]
     with psycopg.connect(dsn) as conn, conn.cursor() as cur:
         start = time.perf_counter()
-        for at in range(0, len(values), batch):
-            cur.executemany(query, values[at : at + batch])  # type: ignore[arg-type]
+        for place, some in enumerate(batches):
+            cur.executemany(query, values_of(some) if from_records else ready[place])  # type: ignore[arg-type]
             conn.commit()
         return time.perf_counter() - start
 
@@ -43,11 +45,13 @@ def insert(dsn: str, rows: np.ndarray, batch: int) -> float:
 def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
     with postgres.server() as dsn:
         for batch in (500,) if fast else (1000, 10_000):
-            rows = tick_rows(1 + batch * (1 if fast else max(2, 10_000 // batch)))
+            rows = tick_rows(1 + batch * (1 if fast else max(3, 10_000 // batch)))
+            count, size = len(rows) - 1, f"batches of {batch:,}"
             load(dsn, rows, batch)  # partitions are made
             for _ in range(1 if fast else ROUNDS):
-                result.add(f"batches of {batch:,}", OURS, [load(dsn, rows, batch) / (len(rows) - 1)])
-                result.add(f"batches of {batch:,}", "executemany", [insert(dsn, rows, batch) / (len(rows) - 1)])
+                result.add(size, OURS, [load(dsn, rows, batch) / count])
+                result.add(size, "executemany", [insert(dsn, rows, batch, False) / count])
+                result.add(size, "from records", [insert(dsn, rows, batch, True) / count])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def measure(result: Result, fast: bool, arguments: argparse.Namespace) -> None:
             time.sleep(max(0.0, begun + seconds * (look + 1) / looks - time.monotonic()))
             one.alive()
             points.append(((time.monotonic() - begun) / 60, one.pss_mb()))
-    result.series["memory: PSS, MB, by minutes"] = points
+    result.series["PSS in MB, by minutes, tape mode"] = points
     fifth = len(points) // 5
     early, late = (statistics.median(pss for _, pss in some) for some in (points[fifth : 2 * fifth], points[-fifth:]))
     result.figures["PSS at the end / after the start"] = [late / early]

@@ -48,14 +48,13 @@ def serve(records: int, count: int) -> None:
     from picows import ws_create_server
 
     parts = []
-    for payload in kis_frames(2000, records, SYMBOLS):
+    for payload in kis_frames(count, records, SYMBOLS):  # no trade twice: one that has come before goes another way
         parts.append(b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload)
     frames = [b"".join(parts[at : at + 50]) for at in range(0, len(parts), 50)]
 
     class Flood(WSListener):
         asked = 0
-        at = 0
-        left = count // 50
+        left = len(frames)
         open = True
 
         def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -81,9 +80,8 @@ def serve(records: int, count: int) -> None:
 
         def pump(self) -> None:
             while self.open and self.left:
+                self.below.write(frames[-self.left])
                 self.left -= 1
-                self.below.write(frames[self.at])
-                self.at = (self.at + 1) % len(frames)
 
     async def main() -> None:
         server = await ws_create_server(lambda _request: Flood(), "127.0.0.1", 0)

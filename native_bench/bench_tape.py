@@ -2,12 +2,13 @@
 
 A rate counts as held when, over the span, both rings published at least 98 % of it, the archive writers stayed less than two
 seconds behind, and no gap row was written; the exchanges, the database and the watcher share the machine. Shown beside it: what the
-loader, which reads what has left the ring from the archive, stored by then.
+loader, which reads what has left the ring from the archive, stored by then, and who had how much of the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import time
 from typing import Final
 
@@ -28,7 +29,7 @@ def held(rate: float, settle_s: float, span_s: float, result: Result) -> bool:
         rings = one.started()
         time.sleep(settle_s)
         begun, before = time.monotonic(), {name: ring.published for name, ring in rings.items()}
-        worst = 0
+        worst, spent = 0, one.cpu_by_kind()
         while time.monotonic() - begun < span_s:
             one.alive()
             worst = max(worst, *(ring.published - ring.durable("archive") for ring in rings.values()))
@@ -36,13 +37,18 @@ def held(rate: float, settle_s: float, span_s: float, result: Result) -> bool:
         took = time.monotonic() - begun
         found = sum(ring.published - before[name] for name, ring in rings.items()) / took
         loader = sum(ring.published - ring.durable("load") for ring in rings.values())
+        shares = {kind: (cpu_s - spent.get(kind, 0.0)) / took * 100 for kind, cpu_s in one.cpu_by_kind().items()}
         for ring in rings.values():
             ring.close()
-        code = one.stop()
+        try:
+            code: int | str = one.stop()
+        except subprocess.TimeoutExpired:
+            code = "not within 40 s"
         gaps = [line for name in rings for line in one.lines(name) if line.get("event_type") == "gap_marker"]
     good = found >= _HELD * rate and worst < _BEHIND_S * rate and not gaps and code == 0
+    told = ", ".join(f"{kind} {share:.0f}" for kind, share in sorted(shares.items(), key=lambda item: -item[1]) if share >= 1)
     why = f"published {found:,.0f}/s, archive at most {worst:,} behind, loader {loader:,} behind, gap rows {len(gaps)}, exit {code}"
-    result.notes.append(f"{rate:,.0f}/s {'held' if good else 'not held'}: {why}")
+    result.notes.append(f"{rate:,.0f}/s {'held' if good else 'not held'}: {why}; % of a core: {told}")
     return good
 
 

@@ -118,6 +118,23 @@ class Demo:
             found[pid] = spent.user + spent.system
         return found
 
+    def cpu_by_kind(self) -> dict[str, float]:
+        """Return the CPU seconds so far of each kind of process: roles, simulated exchanges, the database server, this benchmark."""
+        found = {"benchmark": time.process_time()}
+        try:
+            family = psutil.Process(self.process.pid).children(recursive=True)
+            family += [psutil.Process(pid) for pid in {self.process.pid, *self.postgres()} - {child.pid for child in family}]
+        except psutil.Error:
+            family = []
+        for process in family:
+            try:
+                title, spent = " ".join(process.cmdline()).split(), process.cpu_times()
+            except psutil.Error:
+                continue
+            kind = title[1] if title[:1] == ["obs"] else "PostgreSQL" if title[:1] == ["postgres:"] else "supervisor"
+            found[kind] = found.get(kind, 0.0) + spent.user + spent.system
+        return found
+
     def pss_mb(self) -> float:
         """Return the proportional memory of the processes of obs, pages of rings left out."""
         total_kb = 0

@@ -42,7 +42,8 @@ def sentence(machine: dict[str, Any]) -> str:
     return (
         f"{machine['date']}, commit {machine['commit']}. {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
         f"{machine['architecture']}, Linux {machine['kernel']}, Python {machine['python']}; {packages}. "
-        f"Load average (1, 5, 15 minutes) at the start {machine['load_1_5_15']}, at the end {machine.get('load_at_end', '?')}."
+        f"Load average (1, 5, 15 minutes) at the start {machine['load_1_5_15']}, at the end {machine.get('load_at_end', '?')}; "
+        f"the run took {machine.get('minutes', '?')} minutes."
     )
 
 

@@ -43,7 +43,7 @@ class Target:
     def text(self) -> str:
         bound = f"{self.bound:,g}"
         return {
-            "rate": f"at least {bound} of its rate", "time": f"at most {bound} of its time", "at_most": f"at most {bound}",
+            "rate": f"at least {bound}x its rate", "time": f"at most {bound}x its time", "at_most": f"at most {bound}",
             "at_least": f"at least {bound}",
         }[self.kind]  # fmt: skip
 

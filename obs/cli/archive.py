@@ -7,6 +7,7 @@ collector runs, an open segment may be sealed between being listed and being rea
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -100,6 +101,8 @@ def named_files(paths: Sequence[str]) -> Iterator[Path]:
 def present(path: Path) -> Path | None:
     """Return `path`, or its name after sealing, or before, whichever exists now; None if none does."""
     name = path.name
+    if not name:  # "." or "/"
+        return path
     other = path.with_name(name.removesuffix(OPEN_SUFFIX) if name.endswith(OPEN_SUFFIX) else name + OPEN_SUFFIX)
     for candidate in (path, other, path):
         if candidate.exists():
@@ -116,7 +119,7 @@ def about(line: bytes, symbol: str | None) -> bool:
     """Tell whether a line concerns `symbol`: a record of it, or a gap of it or of all symbols."""
     if symbol is None:
         return True
-    if symbol.encode() not in line and not is_gap_line(line):  # cheap, and right for nearly all lines
+    if os.fsencode(symbol) not in line and not is_gap_line(line):  # cheap, and right for nearly all lines
         return False
     try:
         found = orjson.loads(line).get("symbol")

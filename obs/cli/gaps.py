@@ -47,7 +47,9 @@ def read_gaps(
 ) -> Iterator[dict[str, Any]]:
     """Yield the gap lines of the event files, each key once, in file order; put into `unreadable` what does not read."""
     seen: set[tuple[Any, ...]] = set()
-    for path in sorted((data_dir / "system" / "events").glob(f"{provider or '*'}/{date or '*'}.jsonl")):
+    for path in sorted((data_dir / "system" / "events").glob("*/*.jsonl")):
+        if provider not in (None, path.parent.name) or date not in (None, path.stem):
+            continue
         lines, _ = archive.text_lines(path)
         for number, line in enumerate(lines, 1):
             if not archive.is_gap_line(line) or not archive.about(line, symbol):

@@ -77,7 +77,7 @@ def _print(lines: list[bytes]) -> None:
 def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines")
-    return int(text)
+    return min(int(text), sys.maxsize)
 
 
 def _when(line: bytes) -> bytes:

@@ -115,6 +115,20 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Dsn:
+    allowed: str = "a PostgreSQL URL or key=value text"
+
+    def read(self, value: Any) -> str:
+        text = Text(self.allowed).read(value)
+        if "://" in text:
+            try:
+                urlsplit(text)
+            except ValueError:
+                raise Refused from None
+        return text
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     options: tuple[str, ...]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from obs.config.kinds import Choice, FilePath, Flag, Host, Kind, Names, Number, Size, Text, Url, Whole
+from obs.config.kinds import Choice, Dsn, FilePath, Flag, Host, Kind, Names, Number, Size, Text, Url, Whole
 
 DEFAULT_FILE: Final = "obs.toml"
 DEFAULT_DATA_DIR: Final = "data"
@@ -31,7 +31,10 @@ def setting(default: Any, kind: Kind) -> Any:
 def hidden_password(dsn: str) -> str:
     """Return `dsn` with its password, if it has one, replaced: for messages and logs."""
     if "://" in dsn:
-        parts = urlsplit(dsn)
+        try:
+            parts = urlsplit(dsn)
+        except ValueError:  # no URL: nobody can say which part of it is the password
+            return f"{dsn.partition('://')[0]}://***"
         if parts.password is not None:
             user, _, place = parts.netloc.rpartition("@")
             dsn = urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{place}"))
@@ -42,7 +45,7 @@ def hidden_password(dsn: str) -> str:
 class DatabaseOptions:
     """`dsn` None: an embedded PostgreSQL under the data directory. Its repr shows no password."""
 
-    dsn: str | None = field(default=None, repr=False, metadata={"kind": Text("a PostgreSQL URL or key=value text")})
+    dsn: str | None = field(default=None, repr=False, metadata={"kind": Dsn()})
 
     def __str__(self) -> str:
         return hidden_password(self.dsn) if self.dsn else "embedded"

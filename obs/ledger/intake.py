@@ -60,6 +60,8 @@ _ROW: Final = np.dtype(
 )
 assert len(IGNORED) <= 8
 _LAYOUT: Final = zlib.crc32(repr((_HEAD.descr, _ROW.descr)).encode())
+_IGNORED: Final = 2  # of the fates of an input: a trade, another, or ignored for one of 8 reasons
+_FATES: Final = _IGNORED + 8
 _MALFORMED: Final = IGNORED.index("malformed")
 
 
@@ -78,14 +80,15 @@ class Intake:
 
     def count(self, inputs: np.ndarray) -> None:
         """Count `inputs` (n,), dtype INPUT, each either folded or ignored."""
-        rows = inputs["row"]
-        folded = inputs["ignore"] == 0
-        trade = inputs["kind"] == INPUT_TRADE
-        np.add.at(self.table["inputs"], rows, 1)
-        np.add.at(self.table["trades"], rows[folded & trade], 1)
-        np.add.at(self.table["quotes"], rows[folded & ~trade], 1)
-        if not folded.all():
-            np.add.at(self.table["ignored"], (rows[~folded], inputs["ignore"][~folded]), 1)
+        ignore = inputs["ignore"]
+        fate = np.where(ignore, ignore + _IGNORED, inputs["kind"] != INPUT_TRADE)  # 0 = trade, 1 = quote
+        places = inputs["row"].astype(np.intp) * _FATES + fate
+        counts = np.bincount(places, minlength=len(self.table) * _FATES).reshape(len(self.table), _FATES)
+        self.table["inputs"] += counts.sum(axis=1)
+        self.table["trades"] += counts[:, 0]
+        self.table["quotes"] += counts[:, 1]
+        if ignore.any():
+            self.table["ignored"] += counts[:, _IGNORED:]
 
     def count_malformed(self, spans: int) -> None:
         """Count bad spans inside a data message: each one input of an unknown symbol."""
@@ -115,7 +118,7 @@ class Snapshot(NamedTuple):
 
     @property
     def session_id(self) -> str:
-        return str(self.head["session_id"].decode())
+        return str(self.head["session_id"].decode("ascii", "replace"))
 
 
 def read(cell: Cell) -> Snapshot | None:
@@ -124,7 +127,7 @@ def read(cell: Cell) -> Snapshot | None:
     if len(value) < _HEAD.itemsize:
         return None
     head = np.frombuffer(value, _HEAD, 1)[0]
-    if head["layout"] != _LAYOUT:
+    if head["layout"] != _LAYOUT or int(head["rows"]) * _ROW.itemsize != len(value) - _HEAD.itemsize:
         return None
     table = np.frombuffer(value, _ROW, int(head["rows"]), _HEAD.itemsize)
     return Snapshot(head, table)
@@ -139,7 +142,7 @@ def broken_identity(snapshot: Snapshot) -> str:
     wrong = np.flatnonzero(table["inputs"] != table["trades"] + table["quotes"] + table["ignored"].sum(axis=1))
     if len(wrong):
         row = table[wrong[0]]
-        return f"symbol={row['symbol'].decode()!r} inputs={int(row['inputs'])}, expected folded + ignored"
+        return f"symbol={row['symbol'].decode('ascii', 'replace')!r} inputs={int(row['inputs'])}, expected folded + ignored"
     return ""
 
 
@@ -159,7 +162,7 @@ def counts_payloads(
     rows = np.flatnonzero(table["inputs"])
     for row in rows.tolist():
         counts = table[row]
-        symbol = counts["symbol"].decode()
+        symbol = counts["symbol"].decode("ascii", "replace")
         ignored = {name: int(number) for name, number in zip(IGNORED, counts["ignored"], strict=False) if number}
         lost = {} if lost_trades is None or lost_quotes is None else {
             "lost_trades": int(lost_trades[row]), "lost_quotes": int(lost_quotes[row])

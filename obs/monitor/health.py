@@ -1,5 +1,7 @@
 """From what is seen to a verdict: pure. Red has reasons, from a closed list; each names a provider and a figure.
 
+A reason that an ordered start or stop explains is `expected`: health is red, for nothing is recorded, but nobody is called.
+
 Lag is not loss: `archive_lag` and `loader_lag` speak of records that are still in flight, `ledger` of an identity that broke.
 """
 
@@ -23,6 +25,7 @@ LOADER_LAG_S: Final = 60.0
 AWAY_S: Final = 10.0  # a database, or a disk that a call waits for
 QUIET_S: Final = 120.0  # no message at all on an open connection, in regular hours
 QUIET_ALWAYS_S: Final = 60.0  # the same in a market that never closes
+STARTING_S: Final = 60.0  # of a session: for so long it may take to connect for the first time
 _SINKS: Final = ("archive", "load")
 _MUTE: Final = ("mute", "pong_timeout", "timeout")
 
@@ -32,6 +35,7 @@ class Reason:
     reason: str
     provider: str  # "" for the host
     text: str
+    expected: bool = False  # part of an ordered start or stop: no alarm
 
 
 @dataclass(frozen=True)
@@ -78,40 +82,47 @@ def _provider(provider: ProviderView, limits: SupervisorOptions) -> Iterator[Rea
     if not provider.seen:
         yield Reason("heartbeat", name, "no process of this provider runs")
         return
+    starting = provider.session_age_s < STARTING_S
     for role in provider.roles.values():
-        yield from _process(role, limits.sink_heartbeat_s if role.role in _SINKS else limits.heartbeat_s, name)
-    yield from _connection(provider)
+        yield from _process(role, limits.sink_heartbeat_s if role.role in _SINKS else limits.heartbeat_s, name, starting)
+    yield from _connection(provider, starting)
     yield from _lags(provider)
     yield from _waits(provider)
     for text in provider.broken:
         yield Reason("ledger", name, text)
     if not provider.symbols:
-        yield Reason("universe", name, "there are no symbols to record")
+        yield Reason("universe", name, "there are no symbols to record", starting)
     if not provider.calendar_dated:
         yield Reason("calendar", name, "no dated trading days for today: standing hours are used")
 
 
-def _process(role: RoleView, limit_s: float, provider: str) -> Iterator[Reason]:
+def _process(role: RoleView, limit_s: float, provider: str, starting: bool = False) -> Iterator[Reason]:
+    stopping = bool(role.counters["stopping"])
     if not role.alive:
-        yield Reason("restarting", provider, f"{role.role} does not run (last pid {role.pid})")
+        yield Reason("restarting", provider, f"{role.role} does not run (last pid {role.pid})", stopping or (starting and not role.pid))
     elif role.beat_age_s is None or not role.ready:
-        yield Reason("restarting", provider, f"{role.role} is starting")
+        yield Reason("restarting", provider, f"{role.role} is starting", stopping or starting)
     elif role.beat_age_s > limit_s:
         yield Reason("heartbeat", provider, f"{role.role} has been silent for {role.beat_age_s:.0f} s")
 
 
-def _connection(provider: ProviderView) -> Iterator[Reason]:
-    """A provider whose market is closed need not be connected."""
+def _connection(provider: ProviderView, starting: bool) -> Iterator[Reason]:
+    """A provider whose market is closed need not be connected; one that starts, not yet. A feed that has died is no start."""
     feed = provider.roles.get("feed")
     if not provider.open_now:
         return
+    stopping = feed is not None and bool(feed.counters["stopping"])
     if feed is None or not feed.alive or not provider.links:
-        yield Reason("not_connected", provider.name, "the feed does not run")
+        died = feed is not None and bool(feed.pid) and not feed.alive
+        yield Reason("not_connected", provider.name, "the feed does not run", stopping or (starting and not died))
         return
     for link in provider.links:
         if not link.get("connected") and not link.get("closed_market"):
             why = link.get("last_reason") or "connecting"
-            yield Reason("not_connected", provider.name, f"{link.get('name')}: {why}, attempt {link.get('attempt', 0)}")
+            # The board may still hold the words of the feed before this one.
+            never = link.get("pid") != feed.pid or not link.get("connection_no")
+            expected = stopping or (starting and never)
+            yield Reason("not_connected", provider.name, f"{link.get('name')}: {why}, attempt {link.get('attempt', 0)}", expected)
             if link.get("last_reason") in _MUTE:
                 yield Reason("mute", provider.name, f"{link.get('name')}: the connection went silent")
     limit_s = QUIET_ALWAYS_S if provider.market in ALWAYS else QUIET_S

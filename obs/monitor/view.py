@@ -9,6 +9,7 @@ Lag is the age of the oldest record that a sink has not made durable, read from 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +71,8 @@ class RingView:
 
 @dataclass(frozen=True)
 class ProviderView:
-    """One provider. `seen`: its counters are there. As far as watched: `quiet_s`, since its feed last received a message; `away_s`,
-    since its loader last had a database, 0 while it has."""
+    """One provider. `seen`: its counters are there. `session_age_s`: since its session began. As far as watched: `quiet_s`, since its
+    feed last received a message; `away_s`, since its loader last had a database, 0 while it has."""
 
     name: str
     market: str
@@ -92,6 +93,7 @@ class ProviderView:
     broken: list[str] = field(default_factory=list)  # identities of the ledger that do not hold
     quiet_s: float = 0.0
     away_s: float = 0.0
+    session_age_s: float = math.inf
 
     @property
     def ring(self) -> dict[str, RingView]:
@@ -200,10 +202,10 @@ class Watcher:
 
     def _role(self, role: str, owner: str, counters: Counters) -> RoleView:
         cell, now = counters.cell(role), self._clock.mono_ns()
-        figures = {name: int(cell[name]) for name in _FIGURES}
         pid = int(cell["pid"])
-        beat, since = figures["heartbeat_ns"], figures["waiting_since_ns"]
         alive = is_alive(pid)
+        figures = {name: int(cell[name]) for name in _FIGURES}  # Order: after `alive`, for the same reason
+        beat, since = figures["heartbeat_ns"], figures["waiting_since_ns"]
         return RoleView(
             role, owner, pid, alive, bool(figures["ready"]), max(0.0, (now - beat) / NS) if beat else None,
             WAITING[figures["waiting"]] if figures["waiting"] < len(WAITING) else "?", max(0.0, (now - since) / NS) if since else 0.0,
@@ -216,14 +218,15 @@ class Watcher:
         now = self._clock.wall_ns()
         calendar, always = self._calendar, config.hours == "always"
         place = (config.market, config.venue, now)
-        roles = self._roles(config.name)
         board = self._attached(Board.path(self._folder, self._root, config.name), lambda path: Board.attach(path, fence))
+        # Order: the links before the roles, or one that a feed closed at its stop would be seen without the wish to stop.
+        links: list[dict[str, Any]] = (board["link"].read_json() if board else None) or []
+        roles = self._roles(config.name)
         infos = self._infos(config.name)
         living = [info.session_id for info in infos if info.ended is None]
         session_id = infos[-1].session_id if infos else ""
         rings = {(one, name): ring for one in living for name in DTYPES if (ring := self._ring(one, name)) is not None}
         views = [self._ring_view(ring) for ring in rings.values()]
-        links: list[dict[str, Any]] = (board["link"].read_json() if board else None) or []
         slots: dict[str, Any] = (board["actual"].read_json() if board else None) or {}
         wanted: dict[str, Any] = (board["wanted"].read_json() if board else None) or {}
         level: dict[str, Any] = (board["level"].read_json() if board else None) or {}
@@ -233,6 +236,7 @@ class Watcher:
             len(config.symbols) or len(wanted.get("symbols", ())), session_id, roles, links, slots.get("slots", {}),
             int(level.get("level", 0)), views, max(0, len(living) - 1), self._broken(config.name, board, rings, views, roles),
             self._quiet_s(config.name, roles), self._away_s(config.name, roles),
+            max(0.0, (now - infos[-1].start.ts_ns) / NS) if infos else math.inf,
         )  # fmt: skip
 
     def _infos(self, name: str) -> list[SessionInfo]:

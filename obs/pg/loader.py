@@ -24,7 +24,7 @@ from obs.errors import LoadRetryable
 from obs.pg.connect import Connection, Dsn, close, connect, is_refusal, translated
 from obs.pg.gaps import check_holder, insert_gaps, moment, take_watermark
 from obs.pg.partitions import Partitions
-from obs.pg.rows import copy_block
+from obs.pg.rows import copy_chunks
 from obs.pg.statements import statement
 from obs.record.events import gap_payload
 from obs.record.schema import TICK
@@ -172,7 +172,8 @@ class TickLoader:
     def _copy(self, conn: Connection, rows: np.ndarray, into: str = "copy_scalp_ticks") -> None:
         if len(rows):
             with conn.cursor() as cur, cur.copy(statement(into)) as copy:
-                copy.write(copy_block(rows, self._session_id, self._provider))
+                for chunk in copy_chunks(rows, self._session_id, self._provider):
+                    copy.write(chunk)
 
     def _bisect(self, conn: Connection, rows: np.ndarray, refused: list[dict[str, Any]]) -> None:
         """Store what can be stored of `rows` and add a gap line to `refused` for each row that cannot."""

@@ -9,17 +9,18 @@ more than the symbol to subscribe (KIS overseas).
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from obs.errors import ConfigError
+from obs.errors import ConfigError, DecodeError
 from obs.record.schema import IGNORED, INPUT, struct_format
 
 MAX_INPUTS_PER_MESSAGE: Final = 1024  # rows that `decode` may write for one message
 MAX_MESSAGE_BYTES: Final = 1 << 20  # a longer one is refused unread
+_MUCH: Final = 16  # bad messages or spans: kept, they have at most 1 MiB, a quarter of the smallest quarantine ring
 
 # The generic channels of the configuration. INPUT.kind is an index into them: the first input of (kind, symbol) proves
 # that (channel, symbol) is subscribed.
@@ -40,6 +41,18 @@ class Fault(NamedTuple):
     start: int
     stop: int
     reason: str
+
+
+# Place of a message, and what could not be read of it: some spans, or nothing at all.
+Bad = tuple[int, list[Fault] | DecodeError]
+
+
+class Taken(NamedTuple):
+    """What Provider.decode_many has done: messages taken, the first ones; inputs written; what was bad, in order."""
+
+    messages: int
+    inputs: int
+    bad: list[Bad]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +227,14 @@ class Provider(Protocol):
         """
         ...
 
+    def decode_many(self, payloads: Sequence[bytes], recv_ns: Sequence[int], ctx: Context, out: np.ndarray, at: int) -> Taken:
+        """Do what `decode` does for each of `payloads` in turn, with its time; what it raises is told in Taken.bad.
+
+        Takes all of them, or the first ones: where `out` may have no room for another, or much of them was bad (is_much), it stops.
+        With room for MAX_INPUTS_PER_MESSAGE rows after `at` it takes at least one.
+        """
+        ...
+
     def control(self, payload: bytes | memoryview) -> list[Control]:
         """Return what a control payload says. Raises DecodeError if it says nothing known."""
         ...
@@ -244,6 +265,36 @@ class Provider(Protocol):
     def parse_token(self, status: int, body: bytes, now_ns: int) -> Token:
         """Return the token. `now_ns`: UTC epoch. Raises as parse_approval."""
         ...
+
+
+def is_much(bad: Sequence[Bad]) -> bool:
+    """Say whether so much could not be read that it should be published before more is: it is kept with its bytes."""
+    return len(bad) >= _MUCH or sum(1 if isinstance(what, DecodeError) else len(what) for _, what in bad) >= _MUCH
+
+
+def decode_each(
+    decode: Callable[..., tuple[int, list[Fault]]],
+    payloads: Sequence[bytes],
+    recv_ns: Sequence[int],
+    ctx: Context,
+    out: np.ndarray,
+    at: int,
+) -> Taken:
+    """Do decode_many by `decode`, one by one."""
+    begin, last = at, len(out) - MAX_INPUTS_PER_MESSAGE
+    bad: list[Bad] = []
+    for place, payload in enumerate(payloads):
+        if at > last or (bad and is_much(bad)):
+            return Taken(place, at - begin, bad)
+        try:
+            written, faults = decode(payload, recv_ns[place], ctx, out, at)
+        except DecodeError as error:
+            bad.append((place, error))
+            continue
+        at += written
+        if faults:
+            bad.append((place, faults))
+    return Taken(len(payloads), at - begin, bad)
 
 
 def check_options(options: ProviderOptions, markets: Mapping[str, Sequence[str]], channels: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ GAP_PREFIX: Final = b'{"event_type"'
 SWING_DATASET: Final = "track_a_swing"
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
-_BLOCK: Final = 1000  # lines parsed together: with ten times as many, half of the time goes into cache misses and the collector
+_BLOCK: Final = 1000  # lines made or parsed at once: ten times as many spend up to half of the time in cache misses and the collector
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 
@@ -132,8 +132,12 @@ class TickLines:
 
         `rows`: (n,), dtype TICK, borrowed. `symbol` should be ASCII (others leave as U+FFFD).
         """
-        if not len(rows):
-            return []
+        lines: list[bytes] = []
+        for start in range(0, len(rows), _BLOCK):
+            lines += self._encode(rows[start : start + _BLOCK])
+        return lines
+
+    def _encode(self, rows: np.ndarray) -> list[bytes]:
         codes = _pack(rows["kind"], rows["market"], rows["venue"], rows["side"])
         phases = rows["phase"].astype(np.int64) | rows["flags"].astype(np.int64) << 8
         columns = (

@@ -33,6 +33,8 @@ class Consumer:
     def __init__(self, ring: Ring, name: str) -> None:
         self.ring = ring
         self._word = consumer_word(name)
+        self._words, self._mapped = ring.words, ring.mapped
+        self._capacity = ring.capacity
         self._dtype = ring.dtype
         self._size = ring.dtype.itemsize
         self._none = np.empty(0, ring.dtype)
@@ -66,12 +68,12 @@ class Consumer:
 
         Raises SchemaMismatch if a row does not carry its own sequence: the memory was damaged.
         """
-        ring, words = self.ring, self.ring.words
+        words, capacity, size = self._words, self._capacity, self._size
         cursor = words[self._word]
         while True:
             published = words[PUBLISHED]
             fence()  # Order: published before the cells
-            start, oldest = cursor, words[CLAIMED] - ring.capacity
+            start, oldest = cursor, words[CLAIMED] - capacity
             if start < oldest:
                 start = min(oldest, published)
             count = published - start
@@ -80,19 +82,21 @@ class Consumer:
             if count <= 0:
                 words[self._word] = start
                 return Batch(self._none, start, start - cursor)
-            data = _copy(ring, start, count)
+            cell = start & (capacity - 1)
+            at = HEADER_BYTES + cell * size
+            data = self._mapped[at : at + count * size] if cell + count <= capacity else _copy(self.ring, start, count)
             fence()  # Order: the cells before claimed
             # Invariant: a cell of sequence s is written again only after claimed > s + capacity has been stored.
-            safe = words[CLAIMED] - ring.capacity
+            safe = words[CLAIMED] - capacity
             if safe < start:
                 safe = start
             if safe < start + count:
                 break
-        at, last = (safe - start) * self._size + self._seq_at, (count - 1) * self._size + self._seq_at
+        at, last = (safe - start) * size + self._seq_at, (count - 1) * size + self._seq_at
         if _SEQ(data, at)[0] != safe or (last != at and _SEQ(data, last)[0] != start + count - 1):
             found = [_SEQ(data, place)[0] for place in (at, last)]
             raise SchemaMismatch(
-                "ring is damaged: a row does not carry its sequence", path=str(ring.path), seq=[safe, start + count - 1], found=found
+                "ring is damaged: a row does not carry its sequence", path=str(self.ring.path), seq=[safe, start + count - 1], found=found
             )
         words[self._word] = start + count
         rows = np.frombuffer(data, self._dtype)

@@ -27,6 +27,7 @@ class Producer:
         self._claimed = ring.claimed
         self._dtype = ring.dtype
         self._size = ring.dtype.itemsize
+        self._mask = ring.capacity - 1
         self._mapped: Any = ring.mapped  # an array is typed as a buffer from Python 3.12 on only
         self._seq_at: int = ring.dtype.fields["seq"][1]  # type: ignore[index]
         self._step = max(1, ring.capacity // 2)
@@ -44,19 +45,14 @@ class Producer:
         The `seq` field of the rows is written here. They are copied: the caller keeps them. More rows than half a ring
         go in steps, so that a consumer can always read the newest half. Raises TypeError for another dtype.
         """
-        if rows.dtype != self._dtype:
-            raise TypeError(f"rows are not of the ring's dtype: ring={self.ring.name} dtype={rows.dtype}")
-        first = self._published
-        if len(rows) <= self._step:
-            self._publish(rows)
-        else:
-            for start in range(0, len(rows), self._step):
-                self._publish(rows[start : start + self._step])
-        return first
-
-    def _publish(self, rows: np.ndarray) -> None:
-        ring, words, first = self.ring, self.ring.words, self._published
-        count = len(rows)
+        dtype = rows.dtype
+        if dtype is not self._dtype and dtype != self._dtype:
+            raise TypeError(f"rows are not of the ring's dtype: ring={self.ring.name} dtype={dtype}")
+        count, first = len(rows), self._published
+        if count > self._step:
+            for start in range(0, count, self._step):
+                self.publish(rows[start : start + self._step])
+            return first
         end = first + count
         if count == 1:
             one: Any = rows  # as self._mapped
@@ -66,20 +62,21 @@ class Producer:
                 self._numbers = np.arange(first, first + max(count, _NUMBERS))
                 self._numbers_from = first
             rows["seq"] = self._numbers[first - self._numbers_from : end - self._numbers_from]
-        size = self._size
-        cell = first & (ring.capacity - 1)
+        words, size = self.ring.words, self._size
+        cell = first & self._mask
         at = HEADER_BYTES + cell * size
         # Order: claimed before the cells, the cells before published; see Consumer.poll.
         if end > self._claimed:
             self._claimed = end
             words[CLAIMED] = end
         fence()
-        if cell + count <= ring.capacity:
+        whole = self._mask + 1 - cell
+        if count <= whole:
             self._mapped[at : at + count * size] = rows
         else:
-            whole = ring.capacity - cell
             self._mapped[at : at + whole * size] = rows[:whole]
             self._mapped[HEADER_BYTES : HEADER_BYTES + (count - whole) * size] = rows[whole:]
         fence()
         words[PUBLISHED] = end
         self._published = end
+        return first

@@ -85,6 +85,7 @@ class _Archive:
             self._note(trouble)
             for drain in self._drains:  # the ring stays the buffer; take what fits into memory
                 drain.pump(self._clock.wall_ns())
+                drain.reason = gap_reason(trouble)  # also of what one that has caught up loses before the next try
             return _TROUBLE_S
         self._count()
         return 0.0 if taken >= BATCH_ROWS else _TURN_S
@@ -127,6 +128,9 @@ class _Archive:
             old.append([self._drain_of(ring) for ring in rings])
         rings = [attach_ring(path, DTYPES[name], session.session_id) for name, path in session.rings.items()]
         self._drains = [self._drain_of(ring) for ring in rings]
+        if self._trouble is not None:  # what the rings have lost while it could not even begin
+            for drain in self._drains:
+                drain.reason = gap_reason(self._trouble)
         for ring in _DATASETS:
             # Open files without one whole frame, whose session nobody can tell, and those of sessions nobody named.
             self._tell_recovered(recover_open(self._series(ring), progress=self._progress.waiting))

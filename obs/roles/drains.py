@@ -26,7 +26,7 @@ from obs.segment.format import Series
 from obs.segment.quarantine import QuarantineFile, QuarantineLog, last_quarantined
 from obs.segment.reader import gap_lines, last_archived, last_archived_ns
 from obs.segment.recover import recover_open
-from obs.segment.textlog import TextLog, day_files, day_name, last_event_seqs, text_lines
+from obs.segment.textlog import TextLog, day_files, day_name, json_object, last_event_seqs, text_lines
 from obs.segment.writer import SegmentOptions, SegmentWriter
 
 BATCH_ROWS: Final = 4096
@@ -100,9 +100,10 @@ class Events:
         for path in day_files(self.folder):
             for _, line in text_lines(path):
                 if b'"sink":"archive"' in line and session_id.encode() in line:
-                    gap = orjson.loads(line)
-                    if gap["session_id"] == session_id:
-                        found.add((gap["ring"], gap["first_seq"]))
+                    gap = json_object(line)
+                    place = gap.get("ring"), gap.get("first_seq")
+                    if gap.get("session_id") == session_id and tuple(map(type, place)) == (str, int):
+                        found.add(place)
         return found
 
     def close(self) -> None:

@@ -181,9 +181,10 @@ class _Feed:
     def _shown(link: Link) -> dict[str, object]:
         state = link.state
         return {
-            "name": link.name, "connected": state.connected, "since_mono_ns": state.since_ns, "connection_no": state.connection_no,
-            "attempt": state.attempt, "reconnects": state.reconnects, "last_reason": state.last_reason,
-            "closed_market": state.closed_market, "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)),
+            "name": link.name, "pid": os.getpid(), "connected": state.connected, "since_mono_ns": state.since_ns,
+            "connection_no": state.connection_no, "attempt": state.attempt, "reconnects": state.reconnects,
+            "last_reason": state.last_reason, "closed_market": state.closed_market,
+            "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)),
             "wanted": len(link.subscriptions.pairs), "refused": link.subscriptions.silent_symbols(),
         }  # fmt: skip
 

@@ -68,6 +68,7 @@ class Link:
         self._last_ns = 0  # wall clock of the last message, or since when one is due
         self._last_mono = self._opened_mono = 0
         self._messages = 0  # of this connection
+        self._heard = 0  # of them, at the last look; _last_mono: of the last look that found more
         self._closing = ""  # why we close it ourselves
         self._wait_s = 0.0  # asked for by the venue
         self._row_array = np.array(sorted(rows.values()), np.int64)
@@ -84,17 +85,18 @@ class Link:
         state.connected, state.since_ns = True, self._clock.mono_ns()
         state.connection_no += 1
         self._opened_mono = self._last_mono = self._clock.mono_ns()
-        self._messages = 0
+        self._messages = self._heard = 0
         self._recovered = False
         self._closing = ""
 
     def on_message(self, payload: bytes | memoryview, recv_ns: int) -> None:
         assert self._context is not None
         controls = self._recorder.message(payload, recv_ns, self._context)
-        self._last_ns, self._last_mono = recv_ns, self._clock.mono_ns()
+        self._last_ns = recv_ns
         self._messages += 1
-        for control in controls:
-            self._obey(control)
+        if controls:
+            for control in controls:
+                self._obey(control)
         if not self._recovered and self._provider.confirmation == "first_frame":
             self._confirm_by_data()
         self._staged()
@@ -346,6 +348,8 @@ class Link:
 
         A quiet market slows down before it is silent; a single quiet symbol among others does not show here at all.
         """
+        if self._messages != self._heard:
+            self._heard, self._last_mono = self._messages, now
         lived, silence = now - self._opened_mono, now - self._last_mono
         if self._messages < 100 or silence < self._provider.limits.mute_s * NS:
             return False

@@ -13,8 +13,6 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from obs.clock import MINUTE_NS, NS, SYSTEM, Clock
 from obs.config.process import ProcessSpec
 from obs.errors import LoadRetryable, SchemaMismatch
@@ -35,7 +33,7 @@ from obs.roles.minutes import Minutes
 from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.segment.format import Series
 from obs.segment.sessions import SessionInfo, read_sessions
-from obs.segment.textlog import TextLog, day_files, day_name, text_lines
+from obs.segment.textlog import TextLog, day_files, day_name, json_object, text_lines
 from obs.shm import Counters, block_path
 from obs.shm.counters import WAITING
 
@@ -187,8 +185,9 @@ class _Load:
         for path in reversed(day_files(self._events)):
             for _, line in text_lines(path):
                 if b'"last_seq":null' in line and session_id.encode() in line:
-                    gap: dict[str, Any] = orjson.loads(line)
-                    if gap.get("sink") == "archive" and gap["ring"] == "tick" and gap["session_id"] == session_id:
+                    gap = json_object(line)
+                    named = gap.get("sink") == "archive" and gap.get("ring") == "tick" and gap.get("session_id") == session_id
+                    if named and type(gap.get("first_seq")) is int:
                         return gap
         return None
 
@@ -223,7 +222,7 @@ class _Load:
                 reached = end
                 kind = line[:64]
                 if b'"gap_marker"' in kind:
-                    gaps.append(orjson.loads(line))
+                    gaps += [gap] if (gap := json_object(line)) else []
                 elif b'"counts"' in kind:
                     self._minutes.counts(line)
                 if len(gaps) >= _LINES:
@@ -282,6 +281,7 @@ class _Load:
             self._away_ns = now
             self._log.warning("database_away", text=str(error))
         self._ready = False
+        self._committed_ns = 0  # the next round tries to commit: a full database can still be connected to
         self._cell["database_away"] = 1
         self._cell["waiting"], self._cell["waiting_since_ns"] = WAITING.index("database"), self._away_ns
         self._failures += 1

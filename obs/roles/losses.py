@@ -35,7 +35,7 @@ class Losses:
     def __init__(self, events: Producer, provider: str, symbols: np.ndarray) -> None:
         """`symbols`: (rows,), of the slots' table."""
         self._events, self._session_id, self._provider, self._symbols = events, events.ring.session_id, provider, symbols
-        self._open: dict[object, int] = {}  # whose -> since when
+        self._open: dict[object, tuple[int, int]] = {}  # whose -> since when, and the monotonic time at which it was opened
         self._told: deque[tuple[int, int, str]] = deque(maxlen=_REMEMBERED)  # start, end, name
         self._waiting: list[Missed] = []
         self.count = 0
@@ -43,7 +43,7 @@ class Losses:
     @property
     def open_since_ns(self) -> int:
         """Start of the earliest span that is open, 0 if none is."""
-        return min(self._open.values(), default=0)
+        return min((start_ns for start_ns, _ in self._open.values()), default=0)
 
     def tell(self, start_ns: int, end_ns: int, reason: str, **facts: Any) -> None:
         """Publish a gap_marker; see obs.record.events.gap_payload for `facts`."""
@@ -57,16 +57,20 @@ class Losses:
             self._told.append((start_ns, end_ns, f"{self._session_id}/event/{seq}"))
         self.count += 1
 
-    def begin(self, whose: object, start_ns: int) -> None:
+    def begin(self, whose: object, start_ns: int, mono_ns: int) -> None:
         """Open a span; one that is open already goes on."""
-        self._open.setdefault(whose, start_ns)
+        self._open.setdefault(whose, (start_ns, mono_ns))
 
-    def end(self, whose: object, end_ns: int, reason: str, symbols: Sequence[str] | None, **facts: Any) -> None:
-        """Close a span, if it is open: one gap_marker, or one for each of `symbols` where not all are concerned."""
-        start_ns = self._open.pop(whose, None)
-        if start_ns is not None:
+    def end(self, whose: object, end_ns: int, mono_ns: int, reason: str, symbols: Sequence[str] | None, **facts: Any) -> None:
+        """Close a span, if it is open: one gap_marker, or one for each of `symbols` where not all are concerned.
+
+        It is told as long as it was, also where the wall clock has stepped back meanwhile.
+        """
+        if whose in self._open:
+            start_ns, opened_ns = self._open.pop(whose)
+            end_ns = max(end_ns, start_ns + mono_ns - opened_ns)
             for symbol in [None] if symbols is None else symbols:
-                self.tell(start_ns, max(start_ns, end_ns), reason, symbol=symbol, **facts)
+                self.tell(start_ns, end_ns, reason, symbol=symbol, **facts)
 
     def forgive(self, whose: object) -> None:
         """Drop a span that is no loss after all."""

@@ -8,15 +8,13 @@ are filled again, which changes nothing or adds what came late.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from obs.clock import MINUTE_NS, NS
 from obs.pg.bars import last_bar_ns
 from obs.pg.connect import Connection
 from obs.pg.proof import watermarks
-from obs.segment.textlog import day_files, text_lines
+from obs.segment.textlog import day_files, json_object, text_lines
 
 _LOOK_BACK_FILES: Final = 2
 _LOOK_BACK_NS: Final = 2 * 86_400 * NS
@@ -41,12 +39,14 @@ class Minutes:
 
     def counts(self, line: bytes, from_ns: int = 0) -> None:
         """Take a counts line of system/events; only those of the provider as a whole matter here."""
-        value: dict[str, Any] = orjson.loads(line)
-        if value.get("tick_seq") is None or value.get("symbol") or value["minute_ns"] < from_ns:
+        value = json_object(line)
+        minute_ns, session, tick_seq = value.get("minute_ns"), value.get("of_session"), value.get("tick_seq")
+        if not isinstance(minute_ns, int) or not isinstance(session, str) or not isinstance(tick_seq, int):
             return
-        needs = self._waiting.setdefault(value["minute_ns"], {})
-        session = value["of_session"]
-        needs[session] = max(needs.get(session, 0), value["tick_seq"])
+        if value.get("symbol") or minute_ns < from_ns:
+            return
+        needs = self._waiting.setdefault(minute_ns, {})
+        needs[session] = max(needs.get(session, 0), tick_seq)
 
     def note(self, session_id: str, watermark: int) -> None:
         """Say how far a session is stored."""

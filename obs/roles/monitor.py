@@ -11,6 +11,8 @@ import asyncio
 import hmac
 import os
 import signal
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -39,12 +41,21 @@ _RETRY_S: Final = 5.0  # while the port is taken
 _CONNECTION_S: Final = 20.0  # a client has this long in all; scrapers connect again
 _CONNECTIONS: Final = 64
 _HEADER_BYTES: Final = 8190
+_LINGER_0: Final = struct.pack("ii", 1, 0)
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def run(spec: ProcessSpec, log: Log) -> int:
     """Run until SIGTERM; return the exit code."""
     return asyncio.run(_Monitor(spec.config, Counters(spec.counters).cell("monitor"), log, SYSTEM).run())
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Cut a connection and forget what it has not read: a plain close would leave that in the kernel for minutes."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+    transport.abort()
 
 
 class _Monitor:
@@ -58,7 +69,8 @@ class _Monitor:
             log.mask(self._token)
         self._watcher = Watcher(config, clock)
         self._view: HostView | None = None
-        self._verdict = Verdict((Reason("restarting", "", "the monitor has not looked yet"),))
+        self._verdict = Verdict((Reason("restarting", "", "the monitor has not looked yet", expected=True),))
+        self._told: set[tuple[str, str]] = set()
         self._looked_ns = clock.mono_ns()
         self._since: dict[Any, float] = {}
 
@@ -102,11 +114,12 @@ class _Monitor:
             await asyncio.sleep(_LOOK_S)
 
     def _tell(self, verdict: Verdict) -> None:
-        """Log what has changed."""
-        before = {(one.reason, one.provider) for one in self._verdict.reasons}
-        for one in verdict.reasons:
-            if (one.reason, one.provider) not in before:
+        """Log what has changed, unless an ordered start or stop explains it."""
+        alarms = [one for one in verdict.reasons if not one.expected]
+        for one in alarms:
+            if (one.reason, one.provider) not in self._told:
                 self._log.warning("health_red", reason=one.reason, of=one.provider, text=one.text)
+        self._told = {(one.reason, one.provider) for one in alarms}
         if verdict.ok and not self._verdict.ok:
             self._log.info("health_green")
         self._verdict = verdict
@@ -181,7 +194,7 @@ class _Monitor:
         excess = max(0, len(oldest) - _CONNECTIONS)
         for place, one in enumerate(oldest):
             if (place < excess or now - self._since[one] > _CONNECTION_S) and one.transport is not None:
-                one.transport.abort()
+                _reset(one.transport)
 
     @web.middleware
     async def _guard(

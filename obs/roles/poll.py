@@ -48,6 +48,7 @@ class _Poll:
         self._credentials = [Credential(secret.name, secret.key, secret.secret) for secret in read_secrets(self._config, os.environ)]
         for credential in self._credentials:
             log.mask(credential.key, credential.secret)
+        # When to look again; monotonic, since a wall clock that steps back would put it off for as long as it stepped.
         self._next_ns = dict.fromkeys([credential.name for credential in self._credentials], 0)
 
     async def run(self) -> int:
@@ -84,22 +85,22 @@ class _Poll:
         """Keep a valid token per credential on the board."""
         while True:
             for credential in self._credentials:
-                if self._clock.wall_ns() >= self._next_ns[credential.name]:
+                if self._clock.mono_ns() >= self._next_ns[credential.name]:
                     await self._refresh(credential)
             await asyncio.sleep(_BEAT_S)
 
     async def _refresh(self, credential: Credential) -> None:
         """Fetch a token if the one on the board ends soon, and decide when to look again."""
         request = self._provider.token_request(credential)
-        now = self._clock.wall_ns()
+        now, mono = self._clock.wall_ns(), self._clock.mono_ns()
         if request is None:
-            self._next_ns[credential.name] = now + 24 * 3600 * NS
+            self._next_ns[credential.name] = mono + 24 * 3600 * NS
             return
         stored: dict[str, Any] = self._board["tokens"].read_json() or {}
         kept = stored.get(credential.name)
         if kept and int(kept["expires_ns"]) - _REFRESH_BEFORE_S * NS > now:
             self._log.mask(kept["value"])
-            self._next_ns[credential.name] = min(int(kept["expires_ns"]) - _REFRESH_BEFORE_S * NS, now + 60 * NS)
+            self._next_ns[credential.name] = mono + min(int(kept["expires_ns"]) - _REFRESH_BEFORE_S * NS - now, 60 * NS)
             return
         client = RestClient()
         try:
@@ -108,7 +109,7 @@ class _Poll:
         except (ConnectionLost, AuthRejected) as error:
             rejected = isinstance(error, AuthRejected)
             wait_s = _REJECTED_S if rejected else max(_AGAIN_S, self._provider.limits.token_spacing_s)
-            self._next_ns[credential.name] = now + int(wait_s * NS)
+            self._next_ns[credential.name] = mono + int(wait_s * NS)
             self._log.error("token_refused" if rejected else "token_failed", credential=credential.name, text=str(error), again_s=wait_s)
             return
         finally:
@@ -116,5 +117,5 @@ class _Poll:
         self._log.mask(token.value)
         stored[credential.name] = {"value": token.value, "expires_ns": token.expires_ns}
         self._board["tokens"].write_json(stored)
-        self._next_ns[credential.name] = now + 60 * NS
+        self._next_ns[credential.name] = mono + 60 * NS
         self._log.info("token_refreshed", credential=credential.name, expires_ns=token.expires_ns)

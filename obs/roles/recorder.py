@@ -1,8 +1,8 @@
 """The data path of a feed: payload -> inputs -> counts -> records -> rings. Synchronous, and it never waits.
 
-Inputs are staged as they are decoded and processed in batches: counted, judged against the venue's own counts, folded or
+Data messages are held as they come and processed in batches: decoded, counted, judged against the venue's own counts, folded or
 taped, committed to the intake cell, published. The wall-clock grid cuts the batches: before a message received after the
-grid point is decoded, everything before the point has been published. So an input belongs to the minute of the record it
+grid point is taken, everything before the point has been published. So an input belongs to the minute of the record it
 is folded into, which is also the minute of its receive time.
 
 Order, the heart of the accounting (obs.ledger.intake): the intake is committed, then the records are published.
@@ -22,7 +22,7 @@ from obs.ledger import Intake, Snapshot, counts_payloads
 from obs.providers.base import Context, Control, Fault, Provider
 from obs.record.chunks import message_chunks
 from obs.record.events import make_event
-from obs.record.schema import INPUT
+from obs.record.schema import INPUT, INPUT_TRADE
 from obs.ring import Producer, Ring
 from obs.roles.losses import Losses, RestartGap
 from obs.sample import Completeness, Slots, boundary_after, interval_ns
@@ -30,7 +30,11 @@ from obs.shm import Board
 
 MAX_INPUTS: Final = 1024  # per message; see obs.providers.base
 _STAGED: Final = 2048  # inputs processed at once
+# Messages decoded at once, and their bytes: more would no longer lie in the processor's cache.
+_HELD: Final = 2048
+_HELD_BYTES: Final = 512 * 1024
 _CHUNKED: Final = 16  # messages set aside at once: at most 1 MiB, a quarter of the smallest quarantine ring
+_NOTHING: Final[list[Control]] = []  # to answer; nobody writes to it
 _SPANS: Final = 16  # bad spans of one message that are kept one by one: more would flood the quarantine ring
 _ALL: Final = slice(None)
 _COVERAGE: Final = 0.8  # of a minute's records, below which a warning is due
@@ -90,6 +94,11 @@ class Recorder:
         self.restart: RestartGap | None = None
         self._completeness = Completeness(self.slots.rows)
         self._fates = Fates()
+        # Messages of one connection that wait to be decoded, when they came, and that connection's context
+        self._held: list[bytes] = []
+        self._held_ns: list[int] = []
+        self._held_bytes = 0
+        self._held_of: Context | None = None
         self._staged = np.zeros(_STAGED + MAX_INPUTS, INPUT)
         self._count = 0
         self._malformed = 0
@@ -98,8 +107,9 @@ class Recorder:
         self._chunks: list[np.ndarray] = []
         self._now_ns = 0  # the newest time we were told: what comes later is not earlier
         self._last_ns = 0  # up to here everything that came has been taken
-        self.latest = self._staged[:0]
+        self._looked = 0
         self.boundary_ns = 0
+        self._classify = self.provider.classify
         self._losses = Losses(self.events, self.name, self.slots.symbol)
 
     def begin(self, dead: Snapshot | None, restart: RestartGap | None) -> None:
@@ -124,43 +134,88 @@ class Recorder:
     def message(self, payload: memoryview | bytes, recv_ns: int, context: Context) -> list[Control]:
         """Take one message, borrowed; return what it says to the connection (empty for data).
 
-        `context`: of its connection. The inputs it held are `latest` until the next message.
+        `context`: of its connection. Data is decoded later, with what else comes until `process`.
         """
-        recv_ns = self._in_order(recv_ns)
-        if recv_ns > self.boundary_ns:
-            self.turn(recv_ns)
+        if recv_ns < self._now_ns or recv_ns > self.boundary_ns:
+            recv_ns = self._in_order(recv_ns)
+            if recv_ns > self.boundary_ns:
+                self.turn(recv_ns)
+        self._now_ns = recv_ns
+        data = payload if type(payload) is bytes else bytes(payload)
+        if self._classify(data) == "control":
+            return self._control(data, recv_ns)
+        if context is not self._held_of:
+            self._decode_all()
+            self._held_of = context
+        held = self._held
+        held.append(data)
+        self._held_ns.append(recv_ns)
+        self._held_bytes += len(data)
+        if len(held) >= _HELD or self._held_bytes >= _HELD_BYTES:
+            self.process()
+        return _NOTHING
+
+    def _control(self, payload: bytes, recv_ns: int) -> list[Control]:
+        self._decode_all()  # what is set aside keeps its order
         fates = self._fates
-        control: list[Control] = []
-        try:
-            if self.provider.classify(payload) == "control":
-                control = self.provider.control(payload)
-                fates.control += 1
-            else:
-                rows, faults = self.provider.decode(payload, recv_ns, context, self._staged, self._count)
-                fates.data += 1
-                self.latest = self._staged[self._count : self._count + rows]
-                self._count += rows
-                if faults:
-                    self._set_spans_aside(payload, faults, recv_ns)
-        except DecodeError as error:
-            fates.quarantined += 1
-            self._set_aside(bytes(payload), recv_ns, error.reason, whole=True)
         fates.messages += 1
         self._last_ns = recv_ns
-        if self._count >= _STAGED or len(self._chunks) >= _CHUNKED:
-            self.process()
+        try:
+            control = self.provider.control(payload)
+        except DecodeError as error:
+            fates.quarantined += 1
+            self._set_aside(payload, recv_ns, error.reason, whole=True)
+            if len(self._chunks) >= _CHUNKED:
+                self.process()
+            return []
+        fates.control += 1
         return control
+
+    def _decode_all(self) -> None:
+        """Decode what is held; what is too much to be staged at once is processed."""
+        while self._held:
+            self._decode()
+            if self._held or self._count >= _STAGED or len(self._chunks) >= _CHUNKED:
+                self._process()
+
+    def _decode(self) -> None:
+        """Decode what is held, or as much of it as can be staged."""
+        assert self._held_of is not None
+        held, held_ns, fates = self._held, self._held_ns, self._fates
+        taken = self.provider.decode_many(held, held_ns, self._held_of, self._staged, self._count)
+        self._count += taken.inputs
+        fates.messages += taken.messages
+        fates.data += taken.messages
+        for place, what in taken.bad:
+            if isinstance(what, DecodeError):
+                fates.data -= 1
+                fates.quarantined += 1
+                self._set_aside(held[place], held_ns[place], what.reason, whole=True)
+            else:
+                self._set_spans_aside(held[place], what, held_ns[place])
+        self._last_ns = held_ns[taken.messages - 1]
+        del held[: taken.messages], held_ns[: taken.messages]
+        self._held_bytes = sum(map(len, held))
+
+    @property
+    def latest(self) -> np.ndarray:
+        """The inputs of the messages since it was last looked at, as far as they have not been processed."""
+        first = self._looked
+        self._decode_all()
+        self._looked = self._count
+        return self._staged[min(first, self._count) : self._count]
 
     @property
     def staged(self) -> bool:
         """Whether something waits for `process`."""
-        return self._count > 0 or bool(self._chunks)
+        return bool(self._held) or self._count > 0 or bool(self._chunks)
 
     def broken(self, data: bytes, reason: str, total_bytes: int, sha256: bytes) -> None:
         """Keep the head of bytes that are no message at all (broken framing): counted as a message, quarantined."""
         recv_ns = self._in_order(self.clock.wall_ns())
         if recv_ns > self.boundary_ns:
             self.turn(recv_ns)
+        self._decode_all()
         self._fates.messages += 1
         self._fates.quarantined += 1
         self._chunks.append(message_chunks(data, recv_ns, reason, whole=True, total_bytes=total_bytes, sha256=sha256))
@@ -169,6 +224,11 @@ class Recorder:
         self.process()
 
     def process(self) -> None:
+        """Decode what is held; count, fold and publish all of it."""
+        self._decode_all()
+        self._process()
+
+    def _process(self) -> None:
         """Count, fold and publish what is staged."""
         batch = self._staged[: self._count]
         missed = self._completeness.judge(batch) if self._count else []
@@ -179,7 +239,7 @@ class Recorder:
         kept = batch[batch["ignore"] == 0] if (batch["ignore"] != 0).any() else batch
         self.totals.inputs += len(batch) + self._malformed
         self.totals.ignored += len(batch) - len(kept) + self._malformed
-        self._count = 0
+        self._count = self._looked = 0
         self._malformed = 0
         if missed:
             self._losses.missed(missed)
@@ -199,9 +259,8 @@ class Recorder:
             self._commit()
             return
         records = self.slots.tape(kept, self.level)
-        trade = records["trades"] > 0
-        np.add.at(self.slots.trades, kept["row"][trade], 1)
-        np.add.at(self.slots.quotes, kept["row"][~trade], 1)
+        held = np.bincount(kept["row"] * 2 + (kept["kind"] != INPUT_TRADE), minlength=2 * self.slots.rows).reshape(-1, 2)
+        self.slots.trades[:], self.slots.quotes[:] = held[:, 0], held[:, 1]
         self._commit()
         self._publish(records)
         self.slots.trades[:] = 0
@@ -261,7 +320,7 @@ class Recorder:
     @property
     def messages(self) -> int:
         """Messages since the start of this process."""
-        return self.totals.messages + self._fates.messages
+        return self.totals.messages + self._fates.messages + len(self._held)
 
     def turn(self, now_ns: int) -> None:
         """Publish the interval that ended before now_ns, and the counts of a minute that ended with it.
@@ -367,12 +426,12 @@ class Recorder:
 
     def open_gap(self, whose: object, start_ns: int) -> None:
         """Begin a loss that is not over; should this process die, the restart gap starts no later."""
-        self._losses.begin(whose, start_ns)
+        self._losses.begin(whose, start_ns, self.clock.mono_ns())
         self.process()  # a commit says that all up to the last message is counted
 
     def close_gap(self, whose: object, end_ns: int, reason: str, symbols: Sequence[str] | None = None, **facts: Any) -> None:
         """End it: one gap_marker, or one for each of `symbols` where not all are concerned."""
-        self._losses.end(whose, end_ns, reason, symbols, **facts)
+        self._losses.end(whose, end_ns, self.clock.mono_ns(), reason, symbols, **facts)
         self.process()
 
     def forgive(self, whose: object) -> None:

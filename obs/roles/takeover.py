@@ -143,9 +143,12 @@ def _set_aside(data_dir: Path, session_id: str, seq: int) -> int:
     count = 0
     for path in day_files(data_dir / "quarantine" / provider_of(session_id)):
         for _, line in text_lines(path):
-            value = orjson.loads(line)
-            if value["session_id"] == session_id and value["first_seq"] >= seq:
-                count += int(value.get("whole_messages", value.get("whole", 0)))
+            try:
+                value = orjson.loads(line)
+                if value["session_id"] == session_id and value["first_seq"] >= seq:
+                    count += int(value.get("whole_messages", value.get("whole", 0)))
+            except (ValueError, KeyError, TypeError):  # damaged: `obs verify` names it
+                continue
     return count
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import repeat
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from obs.record.schema import IGNORED, INPUT_TRADE, NO_SEQ
 
 _REMEMBERED: Final = 512  # trade identities kept per symbol: far more than a reconnect repeats
+_MANY: Final = 128  # trades, from which on taking the plain ones by columns is faster than one by one
 _DUPLICATE: Final = IGNORED.index("duplicate")
 _NAN: Final = float("nan")
 
@@ -74,6 +76,9 @@ class Completeness:
         if not len(trades):
             return []
         picked = inputs if len(trades) == len(inputs) else inputs[trades]
+        if len(trades) >= _MANY and picked["venue_seq"][0] == NO_SEQ:
+            odd = self._take_plain(picked)
+            picked, trades = picked[odd], trades[odd]
         columns = (picked[name].tolist() for name in ("row", "venue_seq", "acc_volume", "acc_day", "size", "recv_ns"))
         ids, steps, acc_of, day_of, recv_of = self._ids, self._steps, self._acc, self._day, self._recv
         missed: list[Missed] = []
@@ -104,3 +109,26 @@ class Completeness:
         if repeated:
             inputs["ignore"][repeated] = _DUPLICATE
         return missed
+
+    def _take_plain(self, trades: np.ndarray) -> np.ndarray:
+        """Take the trades of those rows where each explains its step, all on one day; return which (n,) of `trades` are of other rows."""
+        order = np.argsort(trades["row"], kind="stable")
+        row, venue_seq, acc, day, size, recv_ns = (
+            trades[name][order] for name in ("row", "venue_seq", "acc_volume", "acc_day", "size", "recv_ns")
+        )
+        starts = np.concatenate(([0], np.flatnonzero(row[1:] != row[:-1]) + 1))
+        rows = row[starts].tolist()
+        before = np.concatenate(([_NAN], acc[:-1]))
+        before[starts] = [self._acc[one] for one in rows]
+        of_day = np.repeat([self._day[one] for one in rows], np.diff(starts, append=len(row)))
+        step = acc - before
+        odd = ~(step > 0) | (step > size) | (day != of_day) | (venue_seq != NO_SEQ)  # a volume or size that is not known: NaN
+        stops = [*starts[1:].tolist(), len(row)]
+        for one, start, stop, is_odd in zip(rows, starts.tolist(), stops, np.logical_or.reduceat(odd, starts).tolist(), strict=True):
+            odd[start:stop] = is_odd
+            if not is_odd:
+                self._acc[one], self._recv[one] = float(acc[stop - 1]), int(recv_ns[stop - 1])
+                self._steps[one].extend(zip(acc[max(start, stop - _REMEMBERED) : stop].tolist(), repeat(self._day[one])))
+        found = np.empty(len(odd), bool)
+        found[order] = odd
+        return found

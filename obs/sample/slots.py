@@ -13,6 +13,7 @@ import numpy as np
 
 from obs.record.schema import (
     HAS_QUOTE,
+    INPUT,
     INPUT_QUOTE,
     INPUT_TRADE,
     KINDS,
@@ -33,14 +34,23 @@ _GAP: Final = QUALITIES.index("gap")
 _DIGITS: Final = 1e15  # whole numbers below it have at most 15 digits
 _SCALES: Final = np.array([float(10**places) for places in range(_DECIMALS + 1)])
 
-# Carried from one interval to the next, and copied as they are into a record.
-_CARRIED: Final = np.dtype(
-    [
-        ("event_ns", "<i8"), ("recv_ns", "<i8"), ("side", "u1"), ("phase", "u1"), ("bid_price", "<f8"), ("ask_price", "<f8"),
-        ("bid_size", "<f8"), ("ask_size", "<f8"), ("last_price", "<f8"), ("acc_volume", "<f8"), ("venue_seq", "<i8"),
-    ]
-)  # fmt: skip
 _QUOTED: Final = ("bid_price", "ask_price", "bid_size", "ask_size")
+# What a record tells of earlier inputs where its own do not: the numbers of an input, as they lie side by side in it, and the phase.
+# The size is there for its place only.
+_NUMBERS: Final = ("price", "size", *_QUOTED, "acc_volume", "base_price")
+_PRICE, _SIZE, _BID, _ACC, _BASE, _PHASE = 0, 1, 2, 6, 7, 8
+_QUOTES: Final = slice(_BID, _BID + len(_QUOTED))
+_CARRIED: Final = len(_NUMBERS) + 1
+
+
+def _numbers_of(inputs: np.ndarray) -> np.ndarray:
+    """Return the _NUMBERS of each of `inputs` (n,) as (n, 8)."""
+    words = np.ndarray((len(inputs), INPUT.itemsize // 8), np.float64, np.ascontiguousarray(inputs))
+    return words[:, _FIRST_NUMBER : _FIRST_NUMBER + len(_NUMBERS)]
+
+
+_FIRST_NUMBER: Final = INPUT.fields["price"][1] // 8  # type: ignore[index]
+assert [INPUT.fields[name][1] // 8 - _FIRST_NUMBER for name in _NUMBERS] == list(range(len(_NUMBERS)))  # type: ignore[index]
 
 
 class Slots:
@@ -53,23 +63,22 @@ class Slots:
         self._venue = VENUES.index(venue)
         self.symbol = np.zeros(rows, f"S{SYMBOL_BYTES}")
         self.symbol[1:] = [symbol.encode() for symbol in symbols]
-        self._last = {name: np.zeros(rows, _CARRIED[name]) for name in _CARRIED.names or ()}
+        self._carried = np.full((rows, _CARRIED), np.nan)
+        self._carried[:, _PHASE] = 0
+        self._last = {name: self._carried[:, place] for place, name in enumerate(_QUOTED, _BID)}
+        self._last |= {"last_price": self._carried[:, _PRICE], "acc_volume": self._carried[:, _ACC], "phase": self._carried[:, _PHASE]}
+        self._last |= {name: np.zeros(rows, TICK[name]) for name in ("event_ns", "recv_ns", "side")}
+        self._last["venue_seq"] = np.full(rows, NO_SEQ)
         # The open interval
         self.trades = np.zeros(rows, np.uint32)
         self.quotes = np.zeros(rows, np.uint32)
         self._open, self._high, self._low = (np.full(rows, np.nan) for _ in range(3))
         self._volume = np.zeros(rows)
-        self._base = np.full(rows, np.nan)  # previous close, for the guards
+        self._base = self._carried[:, _BASE]  # previous close, for the guards
         self._history = History(rows)
         # Seen: an input came since the slot was occupied or its connection came back. After a gap: the next record says so.
         self.seen = np.zeros(rows, bool)
         self._after_gap = np.zeros(rows, bool)
-        for row in range(rows):
-            self._clear(row)
-
-    def _clear(self, row: int) -> None:
-        for name, column in self._last.items():
-            column[row] = NO_SEQ if name == "venue_seq" else np.nan if column.dtype.kind == "f" else 0
 
     def disconnected(self, rows: np.ndarray) -> None:
         """Forget the quotes of `rows` and mark a gap: no records until the next input, which says it follows one."""
@@ -118,14 +127,12 @@ class Slots:
 
     def emit(self, ts_ns: int, level: int, rows: np.ndarray) -> np.ndarray:
         """Close the interval of `rows` (n,) int and return a record of each, TICK (n,), kind sample, `ts` = ts_ns."""
-        records = np.zeros(len(rows), TICK)
-        for name, column in self._last.items():
-            records[name] = column[rows]
+        columns = {name: column[rows] for name, column in self._last.items()}
+        columns["phase"] = columns["phase"].astype(np.uint8)
+        columns |= {"open": self._open[rows], "high": self._high[rows], "low": self._low[rows]}
+        columns |= {"trades": self.trades[rows], "quotes": self.quotes[rows], "volume": _rounded(self._volume[rows], self.trades[rows])}
+        records = self._records(columns, rows, level, self._base[rows])
         records["ts_ns"] = ts_ns
-        records["volume"] = _rounded(self._volume[rows], self.trades[rows])
-        records["open"], records["high"], records["low"] = self._open[rows], self._high[rows], self._low[rows]
-        records["trades"], records["quotes"] = self.trades[rows], self.quotes[rows]
-        self._finish(records, rows, level, self._base[rows])
         self.trades[rows] = 0
         self.quotes[rows] = 0
         self._open[rows] = self._high[rows] = self._low[rows] = np.nan
@@ -142,77 +149,57 @@ class Slots:
 
     def tape(self, inputs: np.ndarray, level: int) -> np.ndarray:
         """Return one record of each of `inputs` (n,), in their order, kind trade or quote, `ts` = its receive time."""
-        rows, price = inputs["row"], inputs["price"]
+        rows, phase, recv_ns = inputs["row"].astype(np.intp), inputs["phase"], inputs["recv_ns"].copy()
         is_trade = inputs["kind"] == INPUT_TRADE
-        batch, last = _Batch(rows), self._last
-        records = np.zeros(len(inputs), TICK)
-        for name in ("event_ns", "recv_ns"):
-            records[name] = inputs[name]
-        tellers = batch.tellers(_quoted(inputs))
-        for name in _QUOTED:
-            records[name] = batch.carried(last[name], inputs[name], tellers)
-        records["last_price"] = batch.carried(last["last_price"], price, batch.tellers(price == price))
-        acc_volume, base, phase = inputs["acc_volume"], inputs["base_price"], inputs["phase"]
-        records["acc_volume"] = batch.carried(last["acc_volume"], acc_volume, batch.tellers(acc_volume == acc_volume))
-        records["phase"] = batch.carried(last["phase"], phase, batch.tellers(phase != 0))
-        based = batch.carried(self._base, base, batch.tellers(base == base))
-        records["venue_seq"] = inputs["venue_seq"]
-        records["side"] = np.where(is_trade, inputs["side"], 0)
-        records["ts_ns"] = inputs["recv_ns"]
-        records["volume"] = np.where(is_trade, _known(inputs["size"]), 0.0)
-        records["open"] = records["high"] = records["low"] = np.where(is_trade, price, np.nan)
-        records["trades"], records["quotes"] = is_trade, ~is_trade
-        records["kind"] = np.where(is_trade, _TRADE, _QUOTE)
+        told = np.empty((len(inputs), _CARRIED))
+        told[:, :_PHASE], told[:, _PHASE] = _numbers_of(inputs), phase
+        known = told == told
+        known[:, _QUOTES] = _quoted(inputs)[:, None]
+        known[:, _SIZE], known[:, _PHASE] = True, phase != 0
+        carried = told if known.all() else _fill(told, known, rows, self._carried)
+        self._carried[rows] = carried
         self.seen[rows] = True
-        self._finish(records, rows, level, based)
-        return records
+        numbers = carried.T.copy()
+        price = np.where(is_trade, told[:, _PRICE], np.nan)
+        columns = dict(zip(_QUOTED, numbers[_QUOTES], strict=True))
+        columns |= {"last_price": numbers[_PRICE], "acc_volume": numbers[_ACC], "phase": numbers[_PHASE].astype(np.uint8)}
+        columns |= {"event_ns": inputs["event_ns"].copy(), "recv_ns": recv_ns, "ts_ns": recv_ns, "venue_seq": inputs["venue_seq"]}
+        columns |= {"open": price, "high": price, "low": price, "volume": np.where(is_trade, _known(told[:, _SIZE]), 0.0)}
+        columns |= {"trades": is_trade, "quotes": ~is_trade, "side": np.where(is_trade, inputs["side"], 0)}
+        columns["kind"] = np.where(is_trade, _TRADE, _QUOTE)
+        return self._records(columns, rows, level, numbers[_BASE])
 
-    def _finish(self, records: np.ndarray, rows: np.ndarray, level: int, base: np.ndarray) -> None:
+    def _records(self, columns: dict[str, np.ndarray], rows: np.ndarray, level: int, base: np.ndarray) -> np.ndarray:
+        """Return records of `columns`, judged by the guards. The columns are judged before they are put into records: it is faster."""
+        flags = flags_of(columns, base, self._history.before(rows, columns))
+        records = np.zeros(len(rows), TICK)
+        for name, column in columns.items():
+            records[name] = column
         records["symbol"] = self.symbol[rows]
         records["market"], records["venue"], records["mitigation_level"] = self._market, self._venue, level
-        records["flags"] = flags_of(records, base, self._history.before(rows, records))
-        records["quality"] = np.where(records["flags"] != 0, _DEGRADED, 0)
+        if flags.any():
+            records["flags"] = flags
+            records["quality"] = np.where(flags != 0, _DEGRADED, 0)
         if self._after_gap[rows].any():
             # Only the first record of a row follows the gap.
             firsts, places = np.unique(rows, return_index=True)
             records["quality"][places[self._after_gap[firsts]]] = _GAP
             self._after_gap[firsts] = False
+        return records
 
-class _Batch:
-    """The inputs of a batch as chains, one for each row, in order of arrival. `rows`: (n,) int."""
 
-    def __init__(self, rows: np.ndarray) -> None:
-        self._rows = rows
-        self._order: np.ndarray | None = None  # places sorted by row
-        self._starts = np.zeros(len(rows), np.int64)  # where the chain of a place in `_order` begins
-
-    def tellers(self, told: np.ndarray) -> np.ndarray | None:
-        """Return (n,) the place of the newest input of the same row, up to and with each, for which `told` (n,) is true.
-
-        -1 where there is none in this batch; None if each told by itself, which is the rule for most venues.
-        """
-        if told.all():
-            return None
-        if self._order is None:
-            self._order = np.argsort(self._rows, kind="stable")
-            ordered = self._rows[self._order]
-            changed = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-            self._starts[changed] = changed
-            np.maximum.accumulate(self._starts, out=self._starts)
-        order = self._order
-        place = np.where(told[order], np.arange(len(order)), -1)
-        np.maximum.accumulate(place, out=place)
-        found = np.empty(len(order), np.int64)
-        found[order] = np.where(place >= self._starts, order[place], -1)
-        return found
-
-    def carried(self, state: np.ndarray, values: np.ndarray, tellers: np.ndarray | None) -> np.ndarray:
-        """Return (n,) what was last told by each input's time: of `values` (n,), else of `state` (rows,), which is brought up to date."""
-        found = values
-        if tellers is not None:
-            found = np.where(tellers >= 0, values[tellers], state[self._rows])
-        state[self._rows] = found
-        return found
+def _fill(told: np.ndarray, known: np.ndarray, rows: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Return `told` (n, k) where `known` (n, k), else what the newest input of the same row before it told, else `state` (rows, k)."""
+    order = np.argsort(rows, kind="stable")
+    row, places = rows[order], np.arange(len(rows))
+    starts = np.where(np.concatenate(([True], row[1:] != row[:-1])), places, 0)
+    np.maximum.accumulate(starts, out=starts)
+    place = np.where(known[order], places[:, None], -1)
+    np.maximum.accumulate(place, axis=0, out=place)
+    found = np.where(place >= starts[:, None], np.take_along_axis(told[order], place, axis=0), state[row])
+    filled = np.empty_like(told)
+    filled[order] = found
+    return filled
 
 
 def _quoted(inputs: np.ndarray) -> np.ndarray:

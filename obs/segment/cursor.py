@@ -17,7 +17,7 @@ import orjson
 
 from obs.record.events import SCOPE_OF_RING, gap_payload
 from obs.record.jsonl import is_gap
-from obs.segment.format import OPEN_SUFFIX, Series, line_span, next_frame, read_frame
+from obs.segment.format import OPEN_SUFFIX, Series, line_ns, line_span, next_frame, read_frame
 from obs.segment.reader import Segment, find
 
 _CHUNK_BYTES: Final = 4 << 20
@@ -56,7 +56,10 @@ class _Reading:
             end, raw, _ = read_frame(self.data, self.at)
             if end >= 0:
                 self.at = end
-                return raw[:-1].split(b"\n")
+                lines = raw[:-1].split(b"\n")
+                if _reads(lines):
+                    return lines
+                continue  # damage, although it is a whole frame
             if self.more():
                 continue
             # Damage, or a write in progress: only a whole frame further on tells that it is damage.
@@ -157,7 +160,7 @@ class SegmentCursor:
         while at < len(lines):
             low, high = line_span(lines[at])
             if low > self._planned:
-                self._queue_gap(self._hole(low - 1, _ts_ns(lines[at])))
+                self._queue_gap(self._hole(low - 1, line_ns(lines[at])))
             if is_gap(lines[at]):
                 if high >= self._planned:
                     self._queue_gap(orjson.loads(lines[at]))
@@ -171,7 +174,7 @@ class SegmentCursor:
                 self._queue.append((low + skip, lines[at + skip : stop]))
                 self._planned = low + stop - at
             at = stop
-        self._last_ts_ns = _ts_ns(lines[-1]) or self._last_ts_ns
+        self._last_ts_ns = line_ns(lines[-1]) or self._last_ts_ns
 
     def _hole(self, last: int, end_ns: int) -> dict[str, Any]:
         ring = self._series.ring
@@ -204,10 +207,17 @@ class SegmentCursor:
         return None
 
 
+def _reads(lines: list[bytes]) -> bool:
+    """Tell whether the lines of a frame by which it is placed are ours: the first, the last, gap lines and what is behind them."""
+    try:
+        for at, line in enumerate(lines):
+            if at in (0, len(lines) - 1) or is_gap(line) or is_gap(lines[at - 1]):
+                line_span(line)
+                line_ns(line)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return False
+    return True
+
+
 def _sealed_name(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(OPEN_SUFFIX))
-
-
-def _ts_ns(line: bytes) -> int:
-    value = orjson.loads(line)
-    return int(value.get("gap_end_ns" if is_gap(line) else "ts_ns") or 0)

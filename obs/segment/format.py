@@ -187,12 +187,29 @@ def next_frame(data: bytes, start: int) -> int:
     return len(data)
 
 
+def whole_number(value: Any) -> int:
+    """Return `value` if it is a JSON integer. Raises TypeError."""
+    if type(value) is not int:
+        raise TypeError(f"not a whole number: {value!r}")
+    return value
+
+
 def line_span(line: bytes) -> tuple[int, int]:
-    """Return the first and last seq that a line stands for: a record's own, or those a gap line says are missing."""
+    """Return the first and last seq that a line stands for: a record's own, or those a gap line says are missing.
+
+    Raises JSONDecodeError, KeyError or TypeError if it is neither.
+    """
     value: dict[str, Any] = orjson.loads(line)
     if is_gap(line):
-        return value["first_seq"], value["last_seq"]
-    return value["seq"], value["seq"]
+        return whole_number(value["first_seq"]), whole_number(value["last_seq"])
+    seq = whole_number(value["seq"])
+    return seq, seq
+
+
+def line_ns(line: bytes) -> int:
+    """Return the time of a record, or the end of a gap. Raises as `line_span`."""
+    value: dict[str, Any] = orjson.loads(line)
+    return whole_number(value["gap_end_ns" if is_gap(line) else "ts_ns"])
 
 
 def frame_span(lines: list[bytes]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ import orjson
 from obs.record.events import iso_ms
 from obs.record.jsonl import is_gap
 from obs.segment.disk import Disk
-from obs.segment.format import MANIFEST, Damage, Series, frame_span, gap_count, pieces, session_of
+from obs.segment.format import MANIFEST, Damage, Series, frame_span, gap_count, line_ns, pieces, session_of, whole_number
 
 
 @dataclass
@@ -74,9 +74,14 @@ class Sealed:
 
     @classmethod
     def parse(cls, line: bytes) -> Sealed:
+        """Read a line. Raises JSONDecodeError, KeyError or TypeError if it is none."""
         value: dict[str, Any] = orjson.loads(line)
-        tally = Tally(**{name: value[name] for name in Tally.__dataclass_fields__})
-        return cls(value["path"], value["sha256"], value["bytes"], value["session_id"], value["ring"], tally)
+        tally = Tally(**{name: whole_number(value[name]) for name in Tally.__dataclass_fields__})
+        texts = [value[name] for name in ("path", "sha256", "session_id", "ring")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("not a manifest line")
+        path, sha256, session_id, ring = texts
+        return cls(path, sha256, whole_number(value["bytes"]), session_id, ring, tally)
 
 
 def read_manifest(folder: Path) -> dict[str, Sealed]:
@@ -119,12 +124,12 @@ def append_manifest(disk: Disk, folder: Path, sealed: Sealed) -> None:
 
 
 def tally_of(lines: list[bytes]) -> Tally:
-    """Describe the lines of one frame."""
+    """Describe the lines of one frame. Raises JSONDecodeError, KeyError or TypeError if they are no lines of ours."""
     gaps = gap_count(lines)
     first, last = frame_span(lines)
     raw_bytes = sum(map(len, lines)) + len(lines)
     records = [line for line in (lines if gaps else (lines[0], lines[-1])) if not is_gap(line)]
-    times = [orjson.loads(line)["ts_ns"] for line in (records[:1] + records[-1:])]
+    times = [line_ns(line) for line in records[:1] + records[-1:]]
     return Tally(len(lines) - gaps, gaps, raw_bytes, first, last, times[0] if times else 0, times[-1] if times else 0)
 
 

@@ -26,6 +26,7 @@ import orjson
 
 from obs.record.events import gap_line, gap_payload, iso_ms
 from obs.segment.disk import Progress, silent
+from obs.segment.format import whole_number
 from obs.segment.textlog import TextLog, day_files, day_name, last_event_seqs, text_lines
 
 RING: Final = "quarantine"
@@ -228,8 +229,8 @@ def kept_bytes(path: Path) -> int:
     total = 0
     for _, line in text_lines(path):
         try:
-            total += orjson.loads(line).get("kept_bytes") or 0
-        except (orjson.JSONDecodeError, AttributeError):
+            total += whole_number(orjson.loads(line).get("kept_bytes") or 0)
+        except (orjson.JSONDecodeError, TypeError, AttributeError):
             continue
     return total
 
@@ -245,7 +246,7 @@ def last_quarantined(options: QuarantineOptions, events_folder: Path, session_id
             try:
                 value: dict[str, Any] = orjson.loads(line)
                 if value["session_id"] == session_id:
-                    last = max(last, value["last_seq"])
+                    last = max(last, whole_number(value["last_seq"]))
             except (orjson.JSONDecodeError, KeyError, TypeError):
                 continue
     return last

@@ -24,7 +24,6 @@ from typing import Any, Final
 import orjson
 
 from obs.record.events import SCOPE_OF_RING, gap_line, gap_payload
-from obs.record.jsonl import is_gap
 from obs.segment.disk import Disk, Progress, silent
 from obs.segment.format import (
     OPEN_SUFFIX,
@@ -38,10 +37,11 @@ from obs.segment.format import (
     compressor,
     frame_span,
     free_suffixed,
+    line_ns,
     pieces,
     session_of,
 )
-from obs.segment.manifest import append_manifest, describe, read_manifest
+from obs.segment.manifest import append_manifest, describe, read_manifest, tally_of
 from obs.segment.reader import find
 
 _LEVEL: Final = 1
@@ -101,7 +101,9 @@ def _readable(data: bytes, series: Series) -> list[tuple[str, Frame | Damage]]:
         if isinstance(piece, Frame):
             try:
                 session = session_of(piece.lines[0], series.dataset)
-                frame_span(piece.lines)
+                tally_of(piece.lines)
+                for line in (piece.lines[0], piece.lines[-1]):
+                    line_ns(line)
             except (orjson.JSONDecodeError, KeyError, TypeError):
                 one = Damage(piece.offset, piece.end, "a line is no record")
         found.append((session, one))
@@ -194,7 +196,7 @@ def _salvage(series: Series, data: bytes, parts: list[Frame | Damage], keep_seq:
         if not out:
             ends = [segment.last_seq for segment in find(series, session) if segment.last_seq is not None]
             last_seq = max((seq for seq in ends if seq < low), default=-1)
-        first_ns, next_ns = (_ts_ns(line) for line in (piece.lines[0], piece.lines[-1]))
+        first_ns, next_ns = (line_ns(line) for line in (piece.lines[0], piece.lines[-1]))
         if low == last_seq + 1:
             out.append(data[piece.offset : piece.end])
         else:
@@ -216,8 +218,3 @@ def _finish_repair(disk: Disk, copy: Path) -> None:
         disk.unlink(copy)
     else:
         disk.rename_sealed(copy, sealed_path)
-
-
-def _ts_ns(line: bytes) -> int:
-    value = orjson.loads(line)
-    return int(value["gap_end_ns"] if is_gap(line) else value["ts_ns"])

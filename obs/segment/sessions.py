@@ -18,6 +18,7 @@ import orjson
 
 from obs.record.events import iso_ms
 from obs.segment.disk import Progress, silent
+from obs.segment.format import whole_number
 from obs.segment.textlog import TextLog, text_lines
 
 
@@ -89,6 +90,20 @@ def _append(root: Path, provider: str, line: dict[str, Any], progress: Progress)
         log.close()
 
 
+def _start(value: dict[str, Any]) -> SessionStart:
+    names = ("session_id", "provider", "host", "boot_id", "code_version", "config_hash")
+    texts: dict[str, Any] = {name: value[name] for name in names}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise TypeError("not a start line")
+    return SessionStart(ts_ns=whole_number(value["ts_ns"]), rings=_rings(value), **texts)
+
+
+def _rings(value: dict[str, Any]) -> dict[str, int]:
+    if not isinstance(value["rings"], dict):
+        raise TypeError("rings are no object")
+    return {name: whole_number(number) for name, number in value["rings"].items()}
+
+
 def read_sessions(root: Path, provider: str) -> list[SessionInfo]:
     """Return the sessions of a provider in the order they began; lines that do not read are passed over."""
     found: dict[str, SessionInfo] = {}
@@ -97,13 +112,13 @@ def read_sessions(root: Path, provider: str) -> list[SessionInfo]:
             value = orjson.loads(line)
             session_id, event = value["session_id"], value["event"]
             if event == "start" and session_id not in found:
-                names = SessionStart.__dataclass_fields__
-                found[session_id] = SessionInfo(SessionStart(**{name: value[name] for name in names}))
+                found[session_id] = SessionInfo(_start(value))
             elif event == "end" and session_id in found:
                 info = found[session_id]
-                info.ended = (info.ended or {}) | value["rings"]
-                info.ended_ns = value["ts_ns"]
-                info.host_death = info.host_death or value["host_death"]
+                rings, ts_ns, host_death = _rings(value), whole_number(value["ts_ns"]), value["host_death"]
+                info.ended = (info.ended or {}) | rings
+                info.ended_ns = ts_ns
+                info.host_death = info.host_death or bool(host_death)
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue
     sessions = list(found.values())

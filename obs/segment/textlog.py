@@ -154,6 +154,15 @@ def text_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
             yield offset, line[:-1]
 
 
+def json_object(line: bytes) -> dict[str, Any]:
+    """Return the object of a line, an empty one if it is damaged: a reader passes over it, and `obs verify` names it."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def day_files(folder: Path, suffix: str = ".jsonl") -> list[Path]:
     """Return the day files of a folder, oldest first."""
     try:
@@ -188,9 +197,11 @@ def _place(line: bytes) -> tuple[str, str, int] | None:
     try:
         value: dict[str, Any] = orjson.loads(line)
         if value.get("event_ring") is not None:
-            return value["session_id"], value["event_ring"], value["event_seq"]
-        if value.get("sink") == "archive" and value.get("last_seq") is not None and value["ring"] not in ("tick", "swing"):
-            return value["session_id"], value["ring"], value["last_seq"]
-    except (orjson.JSONDecodeError, KeyError, AttributeError):
+            place = value["session_id"], value["event_ring"], value["event_seq"]
+        elif value.get("sink") == "archive" and value.get("last_seq") is not None and value["ring"] not in ("tick", "swing"):
+            place = value["session_id"], value["ring"], value["last_seq"]
+        else:
+            return None
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
-    return None
+    return place if tuple(map(type, place)) == (str, str, int) else None

@@ -97,23 +97,26 @@ def observe(state: TriggerState, seen: Observation, now_ns: int, options: Trigge
         np.divide(seen.trades_per_s, options.velocity_per_s, out=ratios[1])
         np.divide(range_rate, state.range_rate * options.range_ratio, out=ratios[2])
         np.divide(np.abs(seen.price / state.price - 1.0), options.spike_fraction, out=ratios[3])
-    ratios[0][~warm] = 0.0
-    ratios[2][~warm] = 0.0
-    ratios[3][~interval] = 0.0
     fires = ratios >= 1.0  # NaN does not
-    fires[1] &= ratios[1] > 1.0  # "over"
-    fires &= observed
-    strength = np.where(fires, np.minimum(ratios * 0.5, 1.0), state.strength)
+    fires[0] &= warm
+    fires[1] &= observed & (ratios[1] > 1.0)  # "over"
+    fires[2] &= warm
+    fires[3] &= interval
+    strength, fired_ns = state.strength.copy(), state.fired_ns.copy()
+    places = np.flatnonzero(fires)  # few
+    strength.reshape(-1)[places] = np.minimum(ratios.reshape(-1)[places] * 0.5, 1.0)
+    fired_ns.reshape(-1)[places] = now_ns
 
-    forget = np.exp(-seconds / options.average_s)
+    kept = np.exp(seconds / -options.average_s)
+    renewed = 1.0 - kept
     return TriggerState(
         np.where(observed, now_ns, state.seen_ns),
         np.where(observed, seen.price, state.price),
-        _average(state.volume_rate, volume_rate, forget, interval),
-        _average(state.range_rate, range_rate, forget, interval),
+        _average(state.volume_rate, volume_rate, kept, renewed, interval),
+        _average(state.range_rate, range_rate, kept, renewed, interval),
         state.warm_s + seconds,
         strength,
-        np.where(fires, now_ns, state.fired_ns),
+        fired_ns,
     )
 
 
@@ -130,8 +133,9 @@ def scores(state: TriggerState, manual: np.ndarray, now_ns: int, options: Trigge
     return weights @ strength / weights.sum(), strength
 
 
-def _average(average: np.ndarray, value: np.ndarray, forget: np.ndarray, interval: np.ndarray) -> np.ndarray:
+def _average(average: np.ndarray, value: np.ndarray, kept: np.ndarray, renewed: np.ndarray, interval: np.ndarray) -> np.ndarray:
     """Return the average with one more interval; the first one is the average."""
-    first = np.isnan(average)
-    mixed = np.where(first, value, average * forget + value * (1.0 - forget))
-    return np.where(interval & ~np.isnan(value), mixed, average)
+    mixed = average * kept
+    mixed += value * renewed
+    np.copyto(mixed, value, where=np.isnan(average))
+    return np.where(interval & (value == value), mixed, average)  # NaN is not itself

@@ -116,7 +116,10 @@ class Board:
     @classmethod
     def attach(cls, path: Path, fence: Callable[[], None]) -> Board:
         """Map an existing board. Raises FileNotFoundError, SchemaMismatch."""
-        block = attach(path)
+        try:
+            block = attach(path)
+        except ValueError as error:
+            raise SchemaMismatch("board is empty", path=str(path)) from error
         if block.size != _AT["end"][0] or bytes(block.data[: len(_LAYOUT)]) != _LAYOUT:
             raise SchemaMismatch("board has another layout", path=str(path), size=block.size, expected=_AT["end"][0])
         return cls(block, fence)

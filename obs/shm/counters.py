@@ -37,7 +37,9 @@ ROLE_CELL: Final = np.dtype(
         # sinks
         ("stored", "<u8"), ("stored_bytes", "<u8"), ("lost", "<u8"), ("rejected", "<u8"), ("flushes", "<u8"),
         ("flush_ns_sum", "<u8"), ("flush_ns_max", "<u8"), ("lag_ns", "<u8"), ("log_dropped", "<u8"),
-        ("disk_trouble", "<u8"), ("database_away", "<u8"), ("spare", "<u8", (3,)),
+        ("disk_trouble", "<u8"), ("database_away", "<u8"),
+        ("stopping", "<u8"),  # 1 once the supervisor has asked it to stop; the supervisor's own word, as it resets `ready`
+        ("spare", "<u8", (2,)),
     ]
 )  # fmt: skip
 assert ROLE_CELL.itemsize == 256
@@ -53,7 +55,10 @@ class Counters:
         def fill(data: memoryview) -> None:
             data[:8] = MAGIC
 
-        self.block = create(path, size, fill) if make else attach(path)
+        try:
+            self.block = create(path, size, fill) if make else attach(path)
+        except ValueError as error:
+            raise SchemaMismatch("counters are empty", path=str(path)) from error
         if self.block.size != size or bytes(self.block.data[:8]) != MAGIC:
             raise SchemaMismatch("counters have another layout", path=str(path), size=self.block.size, expected=size)
         names_end = _HEADER + ROWS * 64
@@ -65,7 +70,7 @@ class Counters:
         return block_path(folder, data_dir, owner, "counters")
 
     def roles(self) -> list[str]:
-        return [name.decode() for name in self._names if name]
+        return [name.decode("ascii", "replace") for name in self._names if name]
 
     def add(self, role: str) -> None:
         """Name a row; only the supervisor does, before it spawns the role."""

@@ -311,6 +311,8 @@ class Exchange(ABC):
             case "rst":
                 for conn in met:
                     conn.reset_in_frame(self._any_payload(conn), self.opcode)
+            case "calm":
+                self.faults.calm()
             case "half_open":
                 for conn in met:
                     conn.half_open_until_s = mono_s() + action.number("s", float("inf"))

@@ -21,6 +21,7 @@ from obs.sim.script import Action
 _DEFAULT_S: Final = {
     "mute": 10.0, "half_open": math.inf, "slow": 10.0, "late": 1.0, "duplicate": 1.0, "fragment": 1.0, "poison": 60.0, "burst": 1.0,
     "quiet_symbol": 60.0, "skew": 10.0, "rate_limit": 5.0, "refuse": 5.0, "refuse_symbol": 60.0, "take_appkey": 10.0,
+    "refuse_approval": 10.0,
 }  # fmt: skip
 _ONE_MESSAGE: Final = ("malformed",)
 
@@ -56,6 +57,10 @@ class Faults:
             left = left or 1
         until = math.inf if left is not None else now_s + action.number("s", _DEFAULT_S.get(action.do, 0.0))
         self._windows.append(Window(action, until, left))
+
+    def calm(self) -> None:
+        """End every window; what is held back still leaves at its time."""
+        self._windows = []
 
     def expire(self, now_s: float) -> None:
         """Forget windows that are over."""

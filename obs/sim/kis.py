@@ -164,7 +164,7 @@ class KisExchange(Exchange):
         if state.key and key == state.key:
             return True
         appkey = self.accounts.appkey_of(key)
-        if appkey is None:
+        if appkey is None or self.faults.find("refuse_approval", conn.no):
             self._reply(conn, tr_id, tr_key, "1", "OPSP0011", "invalid approval : NOT FOUND")
             return False
         holder = self._holders.get(appkey)

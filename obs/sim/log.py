@@ -14,14 +14,21 @@ refusals and script actions.
 Order: write() returns before the frames it speaks of reach the transport, so no client can know more than the log. The
 reverse does not hold: what was logged may have died in a socket buffer, which is what gap rows are for. The file is
 written with os.write to O_APPEND and not fsynced: it must survive the death of the process, not of the host.
+
+A log that cannot be written (a full disk) ends the process at that moment, with one line on stderr and exit code 1: an exchange
+that went on would send what nobody can check. What was written of the failed lines is cut off again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
+from obs.errors import EXIT_FOUND
 from obs.sim.now import wall_ns
 
 
@@ -30,10 +37,13 @@ class SimLog:
 
     def __init__(self, path: Path | None) -> None:
         self.on = path is not None
-        self._fd = -1
+        self._path, self._fd = path, -1
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+            except OSError as error:
+                self._end(error)
 
     def write(self, lines: list[str]) -> None:
         """Write the lines, each without its newline, before returning."""
@@ -43,13 +53,23 @@ class SimLog:
     def write_bytes(self, data: bytes) -> None:
         """Write whole lines."""
         view = memoryview(data)
-        while view and self._fd >= 0:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view and self._fd >= 0:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - (len(data) - len(view)))
+            self._end(error)
 
     def do(self, action: str, *, conn: int | None = None, **facts: object) -> None:
         """Write one line about something done that is not an input."""
         if self._fd >= 0:
             self.write([json.dumps({"t_ns": wall_ns(), "conn": conn, "do": action, **facts}, separators=(",", ":"))])
+
+    def _end(self, error: OSError) -> NoReturn:
+        """End the process. Why not raise: no other handler of this loop may send anything any more."""
+        print(f"obs sim: the log {self._path} cannot be written: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(EXIT_FOUND)
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -22,8 +22,10 @@ Empty lines and lines that start with # are skipped. The same objects can be sen
 | skew | offset_s (-5), s (10) | event times are off |
 | rate_limit | s (5) | REST answers "too fast" |
 | refuse | s (5), status (503) | handshakes are refused |
+| calm | | every fault that lasts is over, half_open apart |
 | refuse_symbol | symbol, code (OPSP0007), s (60) | KIS: its registration is refused |
 | expire_approval | | KIS: approval keys are forgotten |
+| refuse_approval | s (10) | KIS: approval keys are unknown when they are used: OPSP0011 |
 | expire_token | | KIS: tokens are expired |
 | take_appkey | s (10) | KIS: another session holds every appkey: OPSP8996 |
 """
@@ -68,7 +70,9 @@ ACTIONS: Final[dict[str, dict[str, tuple[type, ...]]]] = {
     "rate_limit": _WINDOW,
     "refuse": {**_WINDOW, "status": (int,)},
     "refuse_symbol": {**_WINDOW, "code": (str,)},
+    "calm": {},
     "expire_approval": {},
+    "refuse_approval": _WINDOW,
     "expire_token": {},
     "take_appkey": _WINDOW,
 }

@@ -16,6 +16,7 @@ from obs.log import Log
 from obs.pg.embedded import EmbeddedPostgres
 
 _WATCH_NS: Final = NS
+_PATIENCE: Final = 30  # so many times that, at most, between starts that fail: a full disk is not helped by more
 _STOP_S: Final = 30
 
 
@@ -25,6 +26,7 @@ class Database:
         self._log = log
         self._thread: threading.Thread | None = None
         self._watched_ns = 0
+        self._failures = 0
 
     def start(self) -> None:
         """Begin to start it; return at once."""
@@ -35,8 +37,10 @@ class Database:
     def _start(self) -> None:
         try:
             self._server.start()
+            self._failures = 0
             self._log.info("database_ready", database_pid=self._server.pid())
-        except LoadRetryable as error:
+        except (LoadRetryable, OSError) as error:  # OSError: a full disk takes not even its configuration
+            self._failures += 1
             self._log.warning("database_slow", text=str(error))  # `watch` tries again
         except ObsError as error:
             self._log.error("database_failed", text=str(error))
@@ -44,7 +48,7 @@ class Database:
     def watch(self) -> None:
         """Start it again if it is gone; call it every turn."""
         now = SYSTEM.mono_ns()
-        if now - self._watched_ns < _WATCH_NS or (self._thread is not None and self._thread.is_alive()):
+        if now - self._watched_ns < _WATCH_NS * min(2**self._failures, _PATIENCE) or (self._thread is not None and self._thread.is_alive()):
             return
         self._watched_ns = now
         if not self._server.is_alive():

@@ -21,6 +21,7 @@ from obs.log import Log
 from obs.supervisor import simulators
 from obs.supervisor.calendar import CalendarRenewal
 from obs.supervisor.database import Database
+from obs.supervisor.limits import require_limits
 from obs.supervisor.locks import Ownership
 from obs.supervisor.notify import Notifier, watchdog_s
 from obs.supervisor.plan import Plan, plan
@@ -76,12 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(0o027)
     try:
         config = _configure(arguments)
+        chosen = plan(config, arguments.provider, arguments.services)
+        require_limits(len(chosen.providers), config.ring.max_sessions)
     except ConfigError as error:
         print(f"obs: {error}", file=sys.stderr)
         return EXIT_CONFIG
     log = Log("supervisor", arguments.provider or "")
     try:
-        return _Run(config, plan(config, arguments.provider, arguments.services), arguments.seconds, log).run()
+        return _Run(config, chosen, arguments.seconds, log).run()
     except ObsError as error:
         log.error("supervisor_failed", error=type(error).__name__, text=str(error))
         return error.exit_code

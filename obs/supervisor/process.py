@@ -59,7 +59,7 @@ class Child:
                 self._judge(0, now, log)
         if may_start and (life.state is State.STOPPED or (life.state is State.BACKOFF and now >= life.due_ns)):
             if self._cell is not None:
-                self._cell["ready"] = 0
+                self._cell["ready"] = self._cell["stopping"] = 0
                 self._cell["waiting"] = self._cell["waiting_since_ns"] = 0
             try:
                 self.process = self._start()
@@ -91,6 +91,9 @@ class Child:
 
     def stop(self, log: Log) -> None:
         """Ask it to end. A process that is not alive has ended."""
+        if self._cell is not None:
+            # Order: before the signal, so that whoever sees it gone sees why.
+            self._cell["stopping"] = 1
         if self.life.state in (State.STARTING, State.RUNNING):
             self.signal(signal.SIGTERM)
         self.life.asked_to_stop(self._clock.mono_ns())

@@ -5,6 +5,7 @@ Mode 0600 and never in a backup: it holds tokens. Written whole under a temporar
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,11 @@ import orjson
 
 from obs.shm import Board
 
-CELLS: Final = ("budget", "tokens")
+# What is kept of each entry (one per link or credential), by its owner in obs.roles: field -> type.
+CELLS: Final[dict[str, dict[str, Any]]] = {
+    "budget": {"tokens": int | float, "last_ns": int},
+    "tokens": {"value": str, "expires_ns": int},
+}
 
 
 class StateFile:
@@ -45,6 +50,19 @@ class StateFile:
             stored: Any = orjson.loads(self.path.read_bytes())
         except (OSError, orjson.JSONDecodeError):
             return
-        for name in CELLS:
-            if board[name].read_json() is None and isinstance(stored, dict) and stored.get(name) is not None:
-                board[name].write_json(stored[name])
+        for name, kinds in CELLS.items():
+            kept = _entries(stored, name, kinds)
+            if kept and board[name].read_json() is None:
+                with contextlib.suppress(ValueError):  # longer than a cell: none that we wrote
+                    board[name].write_json(kept)
+
+
+def _entries(stored: Any, name: str, kinds: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of one cell that are as its owners write them; the others never stop a start."""
+    found = stored.get(name) if isinstance(stored, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    return {
+        key: entry for key, entry in found.items()
+        if isinstance(entry, dict) and all(isinstance(entry.get(field), kind) for field, kind in kinds.items())
+    }  # fmt: skip

@@ -18,6 +18,7 @@ from array import array
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class Verdict:
     database: int = 0
     archive_lost: int = 0  # sequences in archive gap rows
     database_lost: int = 0
+    invented: int = 0  # never sent, or stored twice
     unreceived: int = 0  # sent, and neither archived nor in a gap row of sequences: all inside time gaps
     unread_at_stop: int = 0
     inputs_lost: int = 0  # counted by a feed that died before it had published them
@@ -61,6 +63,12 @@ class Verdict:
     done: list[dict[str, Any]] = field(default_factory=list)  # what else the exchange's log says that it did
     unexplained: list[dict[str, Any]] = field(default_factory=list)  # steps of the venue's count that no other gap explains
     latency: list[tuple[int, int]] = field(default_factory=list)  # receive time, and how long after the exchange's own note of it
+
+    def latency_ms(self, begun_ns: int, ended_ns: int) -> tuple[float, float]:
+        """Return the median time from the exchange's log to our receive time, within a span and outside of it, in ms."""
+        inside = [took for recv_ns, took in self.latency if begun_ns < recv_ns < ended_ns]
+        outside = [took for recv_ns, took in self.latency if not begun_ns < recv_ns < ended_ns]
+        return median(inside) / 1e6, median(outside) / 1e6
 
     def __str__(self) -> str:
         lost = f"archive_lost={self.archive_lost} database_lost={self.database_lost} unreceived={self.unreceived}"
@@ -264,6 +272,7 @@ class _Provider:
                 pair = (ticks.symbol[index], ticks.k[index])
                 at = place.get(pair)
                 if at is None or pair in seen:
+                    self.verdict.invented += 1
                     self.say(f"{session_id} seq {ticks.seq[index]}: {'stored twice' if pair in seen else 'never sent'}: k={pair[1]}")
                     continue
                 seen.add(pair)
@@ -271,6 +280,7 @@ class _Provider:
                 self.verdict.latency.append((ticks.recv_ns[index], ticks.recv_ns[index] - sent.t_ns[at]))
             for seq, symbol, k in extra.get(session_id, []):
                 if (symbol, k) in seen or (symbol, k) not in place:
+                    self.verdict.invented += 1
                     self.say(f"{session_id} seq {seq} (only in the database): never sent, or stored twice: k={k}")
                 seen.add((int(symbol), int(k)))
         walk.end()

@@ -48,6 +48,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
 @pytest.fixture
 def dsn(server: EmbeddedPostgres) -> Iterator[str]:
     """The DSN of an empty database."""
+    yield from _database(server)
+
+
+@pytest.fixture
+def second_dsn(server: EmbeddedPostgres) -> Iterator[str]:
+    """The DSN of another one."""
+    yield from _database(server)
+
+
+def _database(server: EmbeddedPostgres) -> Iterator[str]:
     name = f"fault_{next(_NUMBERS)}"
     with psycopg.connect(server.dsn(), autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE {name}")

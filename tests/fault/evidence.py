@@ -22,8 +22,9 @@ import zstandard
 
 from obs.sim.numbered import k_of_acc_volume, k_of_sequential_id, trade
 
-MARKETS = {"kis": "kr_stocks", "upbit": "crypto"}
-GROUPS = {"kis": "krx", "upbit": "crypto"}
+MARKETS = {"kis": "kr_stocks", "kis_us": "us_stocks", "upbit": "crypto"}
+GROUPS = {"kis": "krx", "kis_us": "us", "upbit": "crypto"}
+CODES = {"kis_us": "DNAS"}  # what stands before a symbol in the venue's own code for it: all are of one exchange
 RINGS = ("tick", "event", "swing", "poll_event", "quarantine")
 
 Problems = list[str]
@@ -193,12 +194,14 @@ def number_of(provider: str, line: dict[str, Any], problems: Problems, where: st
     except (ValueError, TypeError) as error:
         problems.append(f"{where}: not a numbered record: {error}")
         return -1
-    told = trade(group, line["symbol"], k)
+    told = trade(group, CODES.get(provider, "") + line["symbol"], k)
     expected: dict[str, Any] = {
         "last_price": told.price, "volume": told.size, "side": told.side, "bid_price": told.bid_price, "ask_price": told.ask_price,
         "open": told.price, "high": told.price, "low": told.price, "trades": 1, "quotes": 0, "kind": "trade",
     }  # fmt: skip
-    if provider == "kis":
+    if provider == "kis_us":
+        expected["side"] = None  # its records do not tell
+    if provider != "upbit":
         expected |= {"bid_size": told.bid_size, "ask_size": told.ask_size, "acc_volume": told.acc_volume}
     wrong = {key: (line[key], wanted) for key, wanted in expected.items() if line[key] != wanted}
     if wrong:
@@ -254,7 +257,7 @@ def read_sent(path: Path, files: Files) -> Sent:
             sent.repeats += 1
         else:
             sent.k.append(value["k"])
-            sent.symbol.append(files.symbol(value["symbol"]))
+            sent.symbol.append(files.symbol(value["symbol"].removeprefix(CODES.get(files.provider, ""))))
             sent.t_ns.append(value["t_ns"])
             sent.conn.append(conn)
     return sent

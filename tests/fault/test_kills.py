@@ -177,10 +177,7 @@ def test_supervisor_killed(demo: Make, dsn: str) -> None:
     one.start()
     for _ in range(KILLS):
         one.random_moment("kis")
-        one.note()
-        assert one.process is not None
-        one.process.kill()
-        one.wait()
+        one.kill_supervisor()
         one.start()
         assert len(one.children()) >= 8, one.children()
     verdicts = one.finish()
@@ -211,6 +208,7 @@ def test_everything_killed_while_the_database_is_away(demo: Make, tmp_path: Path
         one.start()
         one.more("kis", 500)
         kill_server(server, tmp_path / "pg")
+        one.count("kill database")
         for _ in range(KILLS):
             one.random_moment("kis")
             one.kill_everything()
@@ -234,6 +232,7 @@ def test_database_server_killed(demo: Make) -> None:
         until("the loader has loaded", lambda: one.durable("load", "upbit") > 0)
         pids = one.postgres()
         postmaster.send(pids if turn % 2 else pids[:1], signal.SIGKILL)
+        one.count("kill database")
         until("another server", lambda: (found := one.postgres()) and found[0] != pids[0], 30.0)  # noqa: B023
         goal = one.published("upbit")
         until("the loader is back", lambda: one.durable("load", "upbit") >= goal, 30.0)  # noqa: B023
@@ -251,6 +250,7 @@ def test_database_away(demo: Make, tmp_path: Path) -> None:
         one.start()
         until("the loader has loaded", lambda: one.durable("load", "upbit") > 500)
         kill_server(server, tmp_path / "pg")
+        one.count("kill database")
         behind = one.published("upbit")
         steady_for("the archive writer keeps up", AWAY_S, lambda: one.published("upbit") - one.durable("archive", "upbit") < one.rate)
         until("what is missing has left the ring", lambda: one.published("upbit") - behind > (65536 if LONG else 2048) * 1.2, 120.0)
@@ -290,16 +290,14 @@ def test_one_after_the_other(demo: Make) -> None:
     for turn in range(2 * times):
         one.random_moment("kis")
         if turn < times:
-            one.note()
-            assert one.process is not None
-            one.process.kill()
-            one.wait()
+            one.kill_supervisor()
         else:
             one.kill_everything(postgres=bool(turn % 2))
         one.start()
     until("the loaders are back", lambda: one.durable("load", "kis") > 0 and one.durable("load", "upbit") > 0, BACK_S)
     one.postgres_stopped(60.0 if LONG else 2.0)
     postmaster.send(one.postgres(), signal.SIGKILL)
+    one.count("kill database")
     pids = {provider: one.kill("archive", provider, signal.SIGSTOP) for provider in PROVIDERS}
     one.more("upbit", (30.0 if LONG else 2.0) * one.rate / 2, BACK_S)
     for provider, pid in pids.items():

@@ -78,6 +78,7 @@ def test_foreign_ring_is_set_aside(demo: Make, dsn: str, shift: int) -> None:
         path = one.ring(provider, old[provider], ring)
         data = WRONGS[kind](path.read_bytes())
         path.write_bytes(data)
+        one.count("foreign ring")
         kept[path.name] = data
     one.start()
     verdicts = one.finish()
@@ -100,6 +101,7 @@ def test_host_died(demo: Make, dsn: str) -> None:
     old = stopped_sinks_killed(one)
     for path in one.view.iterdir():
         path.unlink()
+    one.count("host death")
     one.start()
     until("an attempt is taken from the old budget", lambda: (budget(state) or 10.0) < (before or 0.0), 10.0)
     verdicts = one.finish()
@@ -122,6 +124,7 @@ def test_host_died_twice(demo: Make, dsn: str) -> None:
         one.kill_everything()
         for path in one.view.iterdir():
             path.unlink()
+        one.count("host death")
     one.start()
     for verdict in one.finish().values():
         assert verdict.sessions == 3
@@ -136,6 +139,7 @@ def test_ring_deleted_while_mapped(demo: Make, dsn: str, also_killed: str | None
     one.more("kis", 500)
     session = one.session("kis") or ""
     one.ring("kis", session).unlink()
+    one.count("ring deleted")
     if also_killed is not None:
         one.kill(also_killed, "kis")
     until("a new session records", lambda: one.session("kis") != session and one.published("kis") > 100)

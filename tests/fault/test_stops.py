@@ -7,11 +7,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from statistics import median
+from pathlib import Path
 
 import pytest
-from checker import Verdict
 from harness import LONG, PROVIDERS, Demo, steady_for, until
+from strace import Strace
 
 STOPPED_S = 30.0 if LONG else 3.0
 SMALL_RING = 1024
@@ -30,13 +30,6 @@ def go_on(one: Demo, pids: dict[tuple[str, str], int]) -> None:
     """SIGCONT; and assert that none of them was taken for dead."""
     for (role, provider), pid in pids.items():
         assert one.kill(role, provider, signal.SIGCONT) == pid, f"{role} of {provider} was killed while it was stopped"
-
-
-def latency_ms(verdict: Verdict, begun_ns: int, ended_ns: int) -> tuple[float, float]:
-    """Return the median time from the exchange's log to our receive time, within a span and outside of it, in ms."""
-    inside = [took for recv_ns, took in verdict.latency if begun_ns < recv_ns < ended_ns]
-    outside = [took for recv_ns, took in verdict.latency if not begun_ns < recv_ns < ended_ns]
-    return median(inside) / 1e6, median(outside) / 1e6
 
 
 @pytest.mark.parametrize("role", ["archive", "load"])
@@ -58,7 +51,7 @@ def test_sink_stopped(demo: Make, dsn: str, role: str) -> None:
     for provider, verdict in verdicts.items():
         assert not verdict.gaps, verdict.gaps
         assert verdict.sent == verdict.archived == verdict.database
-        inside, outside = latency_ms(verdict, begun, ended)
+        inside, outside = verdict.latency_ms(begun, ended)
         one.figures[f"latency_ms_{provider}"] = (round(inside, 2), round(outside, 2))
         assert inside < 2 * outside + 10, f"{provider}: a record took {inside} ms while {role} was stopped, {outside} ms else"
     print("  figures", one.figures, published)
@@ -129,13 +122,27 @@ def test_feed_stopped_until_the_venue_drops_it(demo: Make, dsn: str) -> None:
         assert all(line["confirmed"] == 41 for line in subscribed(one, provider))
 
 
-def test_feed_stopped_for_good(demo: Make, dsn: str) -> None:
-    """Silence of its own loop is death: SIGABRT, SIGKILL, a new feed, one gap row."""
-    one = demo(dsn=dsn, supervisor={"heartbeat_s": 2, "sink_heartbeat_s": 20})
+@pytest.mark.parametrize("how", ["stopped", "stuck"])
+def test_feed_stopped_for_good(demo: Make, dsn: str, how: str, tmp_path: Path) -> None:
+    """Silence of its own loop is death: SIGABRT, SIGKILL, a new feed, one gap row.
+
+    Stuck: the thread of the loop waits in the kernel, and all its other threads run; none of them may speak for it.
+    """
+    one = demo(dsn=dsn, supervisor={"heartbeat_s": 5, "sink_heartbeat_s": 20})
     one.start()
     one.more("kis", 500)
-    pid = one.kill("feed", "kis", signal.SIGSTOP)
-    one.restarted("feed", "kis", pid, 20.0)
+    if how == "stopped":
+        pid = one.kill("feed", "kis", signal.SIGSTOP)
+        one.restarted("feed", "kis", pid, 40.0)
+    else:
+        pid = one.pid("feed", "kis")
+        one.count("stuck feed")
+        strace = Strace(pid, tmp_path / "strace", "epoll_wait,epoll_pwait", "delay_enter=60000000", threads=False)
+        until("its silence is noticed", lambda: one.logged("process_silent"))
+        strace.close()  # it would keep the dead process from its parent
+        one.restarted("feed", "kis", pid, 40.0)
+    (silent,) = one.logged("process_silent")
+    assert (silent["child"], silent["child_pid"]) == ("feed", pid)
     one.more("kis", 500)
     verdicts = one.finish()
     assert verdicts["kis"].gaps == {"restart/None": 1}
@@ -159,6 +166,28 @@ def test_ordered_stop_under_flood(demo: Make, dsn: str) -> None:
         one.start()
         one.finish()
         return
+    for verdict in one.judge().values():
+        assert not verdict.gaps, verdict.gaps
+        assert verdict.sent == verdict.archived + verdict.unread_at_stop
+        assert verdict.archived == verdict.database
+
+
+def test_restart_on_the_same_day(demo: Make, dsn: str) -> None:
+    """No start writes over what an earlier one of that day has written: sealed files stay as they are, the others only grow."""
+    one = demo(dsn=dsn)
+    before: dict[Path, bytes] = {}
+    for _ in range(5 if LONG else 2):
+        one.start()
+        for provider in PROVIDERS:
+            one.more(provider, 300)
+        one.caught_up()
+        one.stop()
+        now = {path: path.read_bytes() for path in one.data.rglob("*.*") if path.suffix in (".zst", ".jsonl")}
+        for path, data in before.items():
+            assert now[path] == data if path.suffix == ".zst" else now[path].startswith(data), path
+        assert not before or any(len(now[path]) > len(data) > 0 and "events" in path.parts for path, data in before.items())
+        before = now
+    assert sum(path.suffix == ".zst" for path in before) >= 4
     for verdict in one.judge().values():
         assert not verdict.gaps, verdict.gaps
         assert verdict.sent == verdict.archived + verdict.unread_at_stop

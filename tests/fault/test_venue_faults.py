@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from checker import Verdict
-from harness import LONG, PROVIDERS, Demo, until
+from harness import LONG, PROVIDERS, Demo, health, steady_for, until
 
+from obs.config.demo import KIS_SYMBOLS
+from obs.providers.kis.protocol import MUTE_S as KIS_MUTE_S
+from obs.providers.upbit.protocol import MUTE_S as UPBIT_MUTE_S
 from obs.sim.malform import SPOILED
 from obs.sim.script import VARIANTS
 
@@ -172,6 +175,43 @@ def test_one_registration_too_many(demo: Make, dsn: str) -> None:
     assert [event["what"] for event in verdict.events if event["event_type"] == "slot"] == ["limit"]
     asked = [line for line in verdict.done if line["do"] == "reply" and line["code"] == "OPSP0008"]
     assert len(asked) == 1, "asked again and again"
+
+
+def test_quiet_is_no_fault(demo: Make, dsn: str) -> None:
+    """One symbol that nobody trades while others flow (KIS), and a lunch lull of the whole market (Upbit: a message in five seconds),
+    for longer than the silence that ends a connection there: no gap, no reconnect, no alarm.
+
+    Long form: also KIS with all trading halted for longer than its own limit, so that its pings alone are heard.
+    """
+    one = demo(dsn=dsn, venues=VENUES)
+    one.start()
+    all_subscribed(one)
+    for provider in PROVIDERS:
+        one.more(provider, 1000)  # a pace to compare with
+    until("health is green", lambda: health(one)["ok"])
+    one.venues["kis"].do("quiet_symbol", symbol=KIS_SYMBOLS[0], s=600.0)
+    one.venues["upbit"].do("burst", x=0.2 / (one.rate / 2), s=600.0)
+
+    def calm() -> bool:
+        said = health(one)
+        assert not {"mute", "not_connected", "ledger"} & set(said["reasons"]), said
+        return not any(one.counter("feed", provider, "reconnects") for provider in PROVIDERS)
+
+    before = {provider: one.published(provider) for provider in PROVIDERS}
+    steady_for("quiet, and connected", UPBIT_MUTE_S + 5, calm)
+    assert one.published("kis") - before["kis"] > UPBIT_MUTE_S * one.rate / 4, "the other symbols flow"
+    assert 2 <= one.published("upbit") - before["upbit"] <= 20
+    if LONG:
+        one.venues["kis"].do("burst", x=1e-9, s=600.0)
+        steady_for("halted, and connected", KIS_MUTE_S + 10, calm)
+    for provider in PROVIDERS:
+        one.venues[provider].do("calm")
+        one.more(provider, 500)
+    for verdict in one.finish().values():
+        assert not verdict.gaps, verdict.gaps
+        assert verdict.sent == verdict.archived + verdict.unread_at_stop == verdict.database + verdict.unread_at_stop
+        warnings = [event for event in verdict.events if event["event_type"] in ("warning", "reconnection_event")]
+        assert not warnings, warnings
 
 
 def test_silent_venue(demo: Make, dsn: str) -> None:

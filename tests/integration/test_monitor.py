@@ -13,15 +13,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from obs.clock import NS, SYSTEM
 from obs.config import load
 from obs.config.options import Config
 from obs.config.process import SERVICES, ProcessSpec, children_lock_path
-from obs.shm import Counters
+from obs.monitor.health import STARTING_S
+from obs.ring import fence
+from obs.segment.sessions import SessionStart, append_start
+from obs.shm import Board, Counters
 from obs.supervisor.child import spawn
 
 CONFIG = """\
@@ -107,6 +112,34 @@ def test_it_answers_and_stops(tmp_path: Path) -> None:
         assert get(place, "/nothing")[0] == 404
         assert child.poll() is None
     assert not (config.data_dir / "state" / "http.json").exists()
+
+
+def test_a_feed_that_never_connects_becomes_an_alarm(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Red at once for those who ask; told once its session is a minute old, and not before."""
+    config = configured(tmp_path)
+    folder, data = config.ring.dir, config.data_dir
+    began_ns = SYSTEM.wall_ns() - int((STARTING_S - 4) * NS)
+    append_start(data, SessionStart("sess_20261121_090000_upbit_0001", "upbit", began_ns, "host", "boot", "1", "hash", {}))
+    counters, board = Counters(Counters.path(folder, data, "upbit"), make=True), Board.create(Board.path(folder, data, "upbit"), fence)
+    counters.add("feed")
+    cell = counters.cell("feed")
+    cell["pid"], cell["ready"], cell["heartbeat_ns"] = os.getpid(), 1, SYSTEM.mono_ns() + 3600 * NS
+    board["link"].write_json([{"name": "upbit", "pid": os.getpid(), "connected": False, "connection_no": 0, "attempt": 3}])
+    told: list[dict[str, Any]] = []
+
+    def alarms() -> list[dict[str, Any]]:
+        told.extend(json.loads(line) for line in capfd.readouterr().err.splitlines())
+        return [line for line in told if line["event"] == "health_red" and line["reason"] == "not_connected"]
+
+    with started(config):
+        place = address(config)
+        until(lambda: "not_connected" in json.loads(get(place, "/health")[1])["reasons"])
+        (alarm,) = until(alarms)
+        assert datetime.fromisoformat(alarm["ts"]).timestamp() * NS >= began_ns + (STARTING_S - 0.1) * NS
+        assert (alarm["of"], alarm["text"]) == ("upbit", "upbit: connecting, attempt 3")
+    del cell
+    counters.close()
+    board.close()
 
 
 @pytest.mark.parametrize("given", ["", "wrong", "한글", "secret-token"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pyperf", reason="the benchmarks need the bench extra")
-
-from native_bench.__main__ import ORDER, PLAIN, WITH_PYPERF
-from native_bench.report import figure, table
+from native_bench import __main__ as command
+from native_bench.__main__ import ORDER, PLAIN, README, WITH_PYPERF, publish
+from native_bench.report import BEGIN, END, figure, number, rate, read_json, readme_part, table
 from native_bench.rows import OURS, Result, Row, Target
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def fast(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def results_of(folder: Path) -> list[Result]:
-    return [Result.from_json(row) for row in json.loads((folder / "results.json").read_text())["rows"]]
+    return read_json(folder / "results.json")[1]
 
 
 def numbers(value: Any) -> Iterator[float]:
@@ -79,13 +79,66 @@ def test_no_figure_without_a_measurement(fast: Path) -> None:
 def test_outputs(fast: Path) -> None:
     machine = json.loads((fast / "results.json").read_text())["machine"]
     assert machine["failed"] == {}
+    assert machine["minutes"] < 10
     assert machine["cpu"] in (fast / "results.md").read_text()
     assert "times mean nothing" in (fast / "results.md").read_text()
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        return
     assert (fast / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_only_a_whole_run_is_published(fast: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    readme, kept = tmp_path / "README.md", tmp_path / "kept"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nbehind\n")
+    assert publish(fast, readme, kept) == 1
+    assert "nothing was changed" in capsys.readouterr().err
+    assert "old" in readme.read_text()
+    assert not kept.exists()
+    out = tmp_path / "out"
+    shutil.copytree(fast, out)
+    value = json.loads((fast / "results.json").read_text())
+    value["machine"]["fast"] = False  # as if it had been a whole one
+    (out / "results.json").write_text(json.dumps(value))
+    for _ in range(2):  # again over its own text
+        assert publish(out, readme, kept) == 0
+        head, rest = readme.read_text().split(BEGIN)
+        body, tail = rest.split(END)
+        assert (head, tail) == ("before\n", "\nbehind\n")
+        assert "old" not in body
+        assert value["machine"]["cpu"] in body
+        assert all(line in body for line in table(results_of(out)))
+    assert sorted(path.name for path in kept.iterdir()) == ["ratios.png", "results.json", "results.md"]
+    value["rows"].pop()
+    (out / "results.json").write_text(json.dumps(value))
+    assert publish(out, readme, kept) == 1
+
+
+def test_the_readme_shows_the_results_that_are_kept() -> None:
+    """What stands between its marks is what the command wrote, not what somebody typed."""
+    text = README.read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+    shown = text[text.index(BEGIN) : text.index(END) + len(END)]
+    if (command.KEPT / "results.json").exists():
+        machine, results = read_json(command.KEPT / "results.json")
+        assert shown == readme_part(machine, results)
+    else:
+        assert "|" not in shown, "a table that no results stand behind"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (0.01234, "0.0123"), (0.95, "0.95"), (4.0, "4"), (12.345, "12.3"), (99.96, "100"), (896.4, "896"), (4100.0, "4,100")],
+)
+def test_numbers(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_rates() -> None:
+    assert [rate(value) for value in (3.14159, 999.0, 4215.4, 8_700_381.0)] == ["3.14/s", "999/s", "4.22 k/s", "8.7 M/s"]
+
+
+def test_a_row_that_takes_too_long_is_ended_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "LIMIT_S", 0.5)
+    found = command.run_row("memory", False, 1)
+    assert found == "not done in 0 s"
 
 
 def test_a_missing_rival_is_told_and_not_invented() -> None:

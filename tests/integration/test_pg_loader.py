@@ -24,6 +24,7 @@ from obs.errors import DiskTrouble, LoadRetryable, OwnedElsewhere
 from obs.pg.connect import connect
 from obs.pg.loader import TickLoader
 from obs.pg.proof import duplicates, gap_rows, sessions_stored, watermarks
+from obs.pg.rows import CHUNK
 from tests.integration.pg_load_child import GAP_EVERY, REFUSED_EVERY, batch_of
 from tests.integration.pg_rows import make_rows, same, stored_rows
 
@@ -145,6 +146,18 @@ def test_refused_rows_are_set_aside_alone(pg_dsn: str, bad: tuple[int, ...]) -> 
     assert all(text.startswith("22003 numeric field overflow") for _, text in aside)
     assert same(stored_rows(pg_dsn, SESSION), np.delete(rows, bad))
     assert gaps_of(pg_dsn) == [(seq, seq, "db_rejected") for seq in bad]
+
+
+def test_a_row_refused_while_most_of_the_block_is_still_to_be_sent(pg_dsn: str) -> None:
+    """The server says no at its first row; the chunks behind it, far more than a socket holds, must not turn that into an error."""
+    rows = make_rows(0, 10 * CHUNK)
+    rows["last_price"][0] = 1e12
+    aside: list[int] = []
+    with opened(pg_dsn, rejected=lambda row, text: aside.append(int(row["seq"]))) as loader:
+        assert loader.commit(rows) == len(rows) - 1
+    assert aside == [0]
+    assert same(stored_rows(pg_dsn, SESSION), rows[1:])
+    assert gaps_of(pg_dsn) == [(0, 0, "db_rejected")]
 
 
 def test_a_symbol_that_is_not_text(pg_dsn: str) -> None:

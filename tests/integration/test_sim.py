@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -735,10 +736,18 @@ def test_poison_expired_keys_and_unknown_actions(start: Start) -> None:
         async with connected(session, sim) as socket:
             await register(socket, key, "005930")
             assert (await answer_of(socket))["body"]["msg_cd"] == "OPSP0011"
+        await do(session, sim, do="refuse_approval", s=60)
+        async with connected(session, sim) as socket:
+            key = await approve(session, sim)
+            await register(socket, key, "005930")
+            assert (await answer_of(socket))["body"]["msg_cd"] == "OPSP0011"
+            await do(session, sim, do="calm")
+            await register(socket, key, "005930")
+            assert (await answer_of(socket))["body"]["msg_cd"] == "OPSP0000"
         async with session.post(f"{sim.rest}/sim/do", json={"do": "explode"}) as answer:
             assert answer.status == 400
         async with session.get(f"{sim.rest}/sim/stats") as answer:
-            assert (await answer.json())["connections_total"] == 2
+            assert (await answer.json())["connections_total"] == 3
 
     talk(story)
 
@@ -817,6 +826,35 @@ def test_a_taken_port_is_told(start: Start) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1:{sim.port}" in done.stderr
+
+
+def test_a_log_that_cannot_be_written_ends_it(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    """One line, exit code 1, whole lines on disk, and nothing was sent that they do not tell of."""
+    sim = start("upbit", "--source", "numbered", "--rate", "2000")
+    resource.prlimit(sim.process.pid, resource.RLIMIT_FSIZE, (30_001, 30_001))  # the kernel takes a part of a line, then no more
+    messages: list[bytes] = []
+
+    async def story(session: aiohttp.ClientSession) -> None:
+        async with connected(session, sim) as socket:
+            await ask(socket, {"type": "trade", "codes": ["KRW-BTC", "KRW-ETH"]})
+            await until_end(socket, messages)
+
+    talk(story)
+    assert sim.process.wait(DEADLINE_S) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == f"obs sim: the log {sim.log} cannot be written: File too large"
+    assert sim.log.read_bytes().endswith(b"}\n")
+    told = {line["venue_seq"] for line in sim.inputs()}
+    sent = {json.loads(message)["sequential_id"] for message in messages}
+    assert len(told) > 50
+    assert sent <= told
+
+
+def test_a_log_that_cannot_be_opened(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "obs.sim", "kis", "--log", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"obs sim: the log {tmp_path} cannot be written: Is a directory\n"
 
 
 # Recordings

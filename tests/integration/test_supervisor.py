@@ -316,6 +316,16 @@ def test_an_ordered_stop(make: Make, empty_dsn: str, number: signal.Signals) -> 
     assert supervisor.log("stopped")[0]["clean"] is True
 
 
+def test_an_ordered_start_and_stop_is_no_alarm(make: Make, empty_dsn: str) -> None:
+    """Also the second time, when the board still holds what the feed before has said."""
+    tree = make(empty_dsn)
+    for _ in range(2):
+        supervisor = tree.start()
+        until("health is green", lambda: supervisor.alive() and supervisor.log("health_green"))  # noqa: B023
+        supervisor.stop()
+        assert supervisor.log("health_red") == []
+
+
 def gaps(tree: Supervised, provider: str) -> list[tuple[str, bool]]:
     """(reason, whether it lasted longer than a moment) of the gaps that the feed told."""
     return [(gap["reason"], gap["gap_seconds"] > 0.2) for gap in tree.events(provider, "gap_marker") if gap["sink"] is None]

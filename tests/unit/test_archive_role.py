@@ -123,6 +123,10 @@ def test_what_is_published_becomes_durable_and_only_then_frees_the_ring(writer: 
     assert writer.cell["ready"] == 1
     writer.ticks(5)
     assert writer.ring().durable("archive") == 0
+    with failing("fsync", code=errno.EIO):
+        writer.steps(3)
+        assert writer.ring().cursor("archive") == 5, "taken"
+        assert writer.ring().durable("archive") == 0, "and not freed: nothing of it is on disk"
     writer.steps()
     assert writer.ring().durable("archive") == 5
     assert writer.stored() == ([0, 1, 2, 3, 4], [])

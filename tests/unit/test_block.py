@@ -159,6 +159,25 @@ def test_a_block_outlives_its_makers_death_by_sigkill(tmp_path: Path) -> None:
     block.close()
 
 
+def test_a_block_outlives_all_who_attach(tmp_path: Path) -> None:
+    """Whoever attaches may end as it likes: nothing that runs behind its back removes the name that others still use."""
+    block = create(tmp_path / "block", 4096, lambda data: None)
+    block.words[5] = 99
+    code = (
+        "import multiprocessing, os, sys; from pathlib import Path; from obs.shm import attach\n"
+        "block = attach(Path(sys.argv[1]))\n"
+        "assert block.words[5] == 99 and not multiprocessing.active_children()\n"
+        "os.kill(os.getpid(), 9) if sys.argv[2] == 'killed' else sys.exit()"
+    )
+    for how in ("ended", "killed"):
+        subprocess.run([sys.executable, "-c", code, tmp_path / "block", how], cwd=REPOSITORY, check=False, timeout=30)
+        assert (tmp_path / "block").stat().st_nlink == 1
+    again = attach(tmp_path / "block")
+    assert again.words[5] == 99
+    again.close()
+    block.close()
+
+
 # What both refusals below run: a block that does not fit is an error with its facts and leaves nothing; one that fits is
 # wholly there, so that writing each page of it cannot fail.
 REFUSED = """

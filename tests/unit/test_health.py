@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from obs.config.options import SupervisorOptions
-from obs.monitor.health import REASONS, judge
+from obs.monitor.health import REASONS, STARTING_S, judge
 from obs.monitor.host import HostFigures, ProcessFigures
 from obs.monitor.metrics import render
 from obs.monitor.page import render as render_page
@@ -18,7 +18,8 @@ from obs.shm import ROLE_CELL
 
 COUNTERS = {name: 0 for name in ROLE_CELL.names or () if name not in ("pid", "spare")}
 LINK = {
-    "name": "KIS", "connected": True, "closed_market": False, "last_reason": "", "attempt": 0, "subscribed": 41, "wanted": 41,
+    "name": "KIS", "pid": 42, "connection_no": 1, "connected": True, "closed_market": False,
+    "last_reason": "", "attempt": 0, "subscribed": 41, "wanted": 41,
 }  # fmt: skip
 
 
@@ -96,6 +97,42 @@ def test_reasons(name: str) -> None:
     assert verdict.ok == (not expected)
     assert verdict.status == (503 if expected else 200)
     assert verdict.to_json()["reasons"] == expected
+
+
+ONLY_STARTED = {"session_age_s": STARTING_S - 1}
+NEVER = with_link(connected=False, connection_no=0)
+NEW = role("feed", pid=0, alive=False, ready=False, beat_age_s=None)
+STOPPED = {"counters": {"stopping": 1}}
+# What an ordered start or stop explains is red, and no alarm; nothing else is.
+EXPECTED: dict[str, tuple[ProviderView, bool]] = {
+    "connects for the first time": (provider(**NEVER, **ONLY_STARTED), True),
+    "has never connected for a minute": (provider(**NEVER, session_age_s=STARTING_S), False),
+    "has never connected, of an old session": (provider(**NEVER), False),
+    "has lost its first connection": (provider(**with_link(connected=False), **ONLY_STARTED), False),
+    "shows what an earlier feed has said": (provider(**with_link(connected=False, pid=41), **ONLY_STARTED), True),
+    "is not ready": (replace(with_role("load", ready=False), **ONLY_STARTED), True),
+    "is not ready for a minute": (with_role("load", ready=False), False),
+    "has not been spawned": (replace(provider(links=[]), roles={"feed": NEW}, **ONLY_STARTED), True),
+    "has not been spawned for a minute": (replace(provider(links=[]), roles={"feed": NEW}), False),
+    "died while it started": (replace(with_role("feed", alive=False), **ONLY_STARTED), False),
+    "is silent while it starts": (replace(with_role("feed", beat_age_s=15.5), **ONLY_STARTED), False),
+    "waits for its symbols": (provider(symbols=0, **ONLY_STARTED), True),
+    "was asked to stop and has gone": (with_role("feed", alive=False, **STOPPED), True),
+    "was asked to stop and has disconnected": (replace(with_role("feed", **STOPPED), **with_link(connected=False)), True),
+    "was asked to stop and has not begun": (with_role("poll", ready=False, **STOPPED), True),
+    "died, while another was asked to stop": (replace(provider(), roles=provider().roles | {
+        "feed": role("feed", **STOPPED), "archive": role("archive", alive=False)}), False),
+    "was asked to stop, and the disk takes nothing": (with_role("archive", counters={"stopping": 1, "disk_trouble": 1}), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_is_no_alarm(name: str) -> None:
+    seen, expected = EXPECTED[name]
+    verdict = judge(host(seen), SupervisorOptions())
+    assert verdict.reasons
+    assert {one.expected for one in verdict.reasons} == {expected}, verdict
+    assert verdict.status == 503
 
 
 def test_the_list_is_closed() -> None:

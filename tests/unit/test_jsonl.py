@@ -163,6 +163,17 @@ def test_the_line_of_the_format_document():
     }  # fmt: skip
 
 
+def test_many_rows_are_the_lines_of_each():
+    rng, count = np.random.default_rng(3), 2503  # some blocks and a part
+    rows = np.zeros(count, TICK)
+    rows["seq"] = np.arange(count)
+    rows["symbol"], rows["side"] = rng.choice([b"005930", b"KRW-BTC"], count), rng.integers(0, 3, count)
+    rows["last_price"], rows["flags"] = rng.choice([np.nan, 71450.0, 0.1], count), rng.integers(0, 4, count)
+    lines = TICKS.encode(rows)
+    assert lines == [line for at in range(count) for line in TICKS.encode(rows[at : at + 1])]
+    assert decode_ticks(lines).tobytes() == rows.tobytes()
+
+
 def test_no_rows_no_lines():
     assert TICKS.encode(np.zeros(0, TICK)) == []
     assert SWINGS.encode(np.zeros(0, SWING)) == []

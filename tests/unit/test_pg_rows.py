@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obs.pg.rows import BEYOND, COLUMNS, NEGATIVE, NULL, NUMERICS, SIGNATURE, TRAILER, copy_block, encode_numerics
+from obs.pg.rows import BEYOND, CHUNK, COLUMNS, NEGATIVE, NULL, NUMERICS, SIGNATURE, TRAILER, copy_block, copy_chunks, encode_numerics
 from obs.pg.statements import migrations, statement
 from obs.record.schema import FLAGS, KINDS, PHASES, SIDES, TICK
 
@@ -164,6 +164,23 @@ def test_a_row_of_every_kind() -> None:
     assert {row["session_id"] for row in by_seq.values()} == {SESSION.encode()}
     assert {row["provider"] for row in by_seq.values()} == {b"kis"}
     assert {row["schema_version"] for row in by_seq.values()} == {b"1.0"}
+
+
+def test_rows_of_many_shapes_leave_in_their_order_by_chunks() -> None:
+    rng, count = np.random.default_rng(11), 2 * CHUNK + 3
+    rows = np.zeros(count, TICK)
+    rows["seq"] = np.arange(count)
+    rows["symbol"] = rng.choice([b"", b"005930", b"KRW-BTC", b"KRW-1000SATS-LONGEST"], count)
+    rows["side"], rows["flags"] = rng.integers(0, 3, count), rng.integers(0, 1 << len(FLAGS), count)
+    rows["venue_seq"] = rng.choice([-1, 17], count)
+    for field in NUMERICS:
+        rows[field] = rng.choice([np.nan, -1.5, 71450.0, 0.00000001, 1e20], count)
+    pieces = list(copy_chunks(rows, SESSION, "kis"))
+    assert len(pieces) == 5  # the ends and three chunks: the server works on one while the next is made
+    whole = b"".join(pieces)
+    assert [row["seq"] for row in read(whole)] == [struct.pack(">q", seq) for seq in range(count)]
+    alone = [copy_block(rows[at : at + 1], SESSION, "kis")[len(SIGNATURE) : -len(TRAILER)] for at in range(count)]
+    assert whole == SIGNATURE + b"".join(alone) + TRAILER
 
 
 def test_no_rows() -> None:

@@ -191,7 +191,9 @@ def test_asked_to_stop_it_exits_and_is_not_restarted(keep: Callable[..., Kept]) 
     kept = keep(SLEEP)
     kept.beat()
     kept.turn()
+    assert kept.cell["stopping"] == 0
     kept.child.stop(lambda *_: None)
+    assert kept.cell["stopping"] == 1, "whoever sees it gone sees why"
     kept.until(lambda: kept.state is State.EXITED)
     kept.clock.forward(3600 * NS)
     kept.turn()

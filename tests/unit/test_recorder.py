@@ -301,6 +301,16 @@ def test_a_gap_that_ends_before_it_began_has_no_length(make: Make) -> None:
     assert (gap["gap_start_ns"], gap["gap_end_ns"], gap["gap_seconds"]) == (T0 + 5 * NS, T0 + 5 * NS, 0)
 
 
+def test_a_gap_is_as_long_as_it_was_though_the_clock_is_put_back(make: Make) -> None:
+    feed = make()
+    feed.recorder.open_gap("link", T0)
+    feed.clock.mono += 9 * NS
+    feed.clock.wall -= 3600 * NS
+    feed.recorder.close_gap("link", feed.clock.wall, "ws_disconnect")
+    (gap,) = feed.rig.gaps()
+    assert (gap["gap_start_ns"], gap["gap_end_ns"], gap["gap_seconds"]) == (T0, T0 + 9 * NS, 9)
+
+
 def test_what_is_staged_is_counted_before_the_intake_says_how_far_it_goes(make: Make) -> None:
     """Or the restart gap of a feed that dies now would begin behind inputs that nobody counted."""
     feed = make()

@@ -49,7 +49,7 @@ def parse_token(status: int, body: bytes, now_ns: int) -> Token:
         # A request within 6 h gets the same token again, so only this field tells its real end.
         stated = datetime.strptime(str(answer.get("access_token_token_expired")), "%Y-%m-%d %H:%M:%S")
         ends.append(int((stated - _KST).replace(tzinfo=UTC).timestamp()) * 10**9)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one before the first that there is
         pass
     if not ends:
         raise ConnectionLost("token answer states no end", call="tokenP", status=status)
@@ -68,7 +68,7 @@ def _answer(call: str, status: int, body: bytes, spacing_s: float) -> dict[str, 
     if not isinstance(answer, dict):
         raise ConnectionLost("answer is not a JSON object", call=call, status=status, length=len(body))
     code = answer.get("error_code")
-    if code in p.REJECTED_CODES:
+    if isinstance(code, str) and code in p.REJECTED_CODES:
         raise AuthRejected("app key or secret refused", call=call, status=status, code=code)
     if code is not None:
         raise ConnectionLost("venue refused for now", call=call, status=status, code=str(code)[:32], retry_after_s=spacing_s)

@@ -29,11 +29,18 @@ from obs.providers.base import (
     MAX_MESSAGE_BYTES,
     NAN,
     UNKNOWN_ROW,
+    Bad,
     Context,
     Fault,
+    Taken,
+    decode_each,
+    is_much,
 )
 from obs.providers.kis import protocol as p
+from obs.providers.kis.columns import TradeTable, decode_trades
 from obs.providers.kis.fields import (
+    SIDE_CODES,
+    SIGN_FACTORS,
     Numbers,
     book_phase,
     day_of,
@@ -45,15 +52,13 @@ from obs.providers.kis.fields import (
     us_phase,
 )
 from obs.providers.kis.symbols import KR_SYMBOL, US_PREFIXES, US_SYMBOL
-from obs.record.schema import HAS_QUOTE, INPUT_QUOTE, INPUT_TRADE, NO_SEQ, SIDES, SYMBOL_BYTES
+from obs.record.schema import HAS_QUOTE, INPUT_QUOTE, INPUT_TRADE, NO_SEQ, SYMBOL_BYTES
 
 _pack = INPUT_STRUCT.pack_into
+_MANY: Final = 96  # messages, from which on reading them by columns is faster than one by one
+_ROW: Final = np.dtype(f"V{INPUT_BYTES}")  # copied as a whole, not field by field
 _prices: Final = Numbers(zero=NAN)  # a price of 0 means no value
 _sizes: Final = Numbers(zero=0.0)
-# Source: portal, CCLD_DVSN.
-_SIDES: Final = {b"1": SIDES.index("buy"), b"5": SIDES.index("sell")}
-# previous close = price + this x |change|; the change itself may carry a sign or not. Source: portal, PRDY_VRSS_SIGN.
-_SIGNS: Final = {b"1": -1.0, b"2": -1.0, b"3": 0.0, b"4": 1.0, b"5": 1.0}
 
 # fields, row, ignore, recv_ns, buffer, offset: packs one row at offset; ValueError(reason) if the record is not one
 _Write = Callable[[list[bytes], int, int, int, memoryview, int], None]
@@ -75,9 +80,9 @@ class _Layout:
 
 
 class KisContext(Context):
-    """Adds, for messages of one record, what their text before the first `^` leads to."""
+    """Adds, for messages of one record, what their text before the first `^` leads to; `trades`: for many messages at once."""
 
-    __slots__ = ("single",)
+    __slots__ = ("single", "trades")
 
     def __init__(self, rows: dict[bytes, int], tr_ids: Sequence[str]) -> None:
         super().__init__(rows)
@@ -86,6 +91,34 @@ class KisContext(Context):
             for tr_id in map(str.encode, tr_ids)
             for key, row in rows.items()
         }
+        domestic = [tr_id for tr_id in tr_ids if _LAYOUTS[tr_id.encode()] is _TRADE]
+        self.trades = TradeTable(domestic[0], rows) if domestic else None
+
+
+def decode_many(payloads: Sequence[bytes], recv_ns: Sequence[int], ctx: Any, out: np.ndarray, at: int) -> Taken:
+    """Write the records of data messages to out[at:]; see Provider.decode_many. `ctx`: a KisContext."""
+    if ctx.trades is None or len(payloads) < _MANY:
+        return decode_each(decode, payloads, recv_ns, ctx, out, at)
+    inputs, counts = decode_trades(payloads, recv_ns, ctx.trades)
+    rows, ready = inputs.view(_ROW), counts > 0
+    places = np.concatenate(([0], np.cumsum(counts)))  # of the rows of each message
+    edges = (np.flatnonzero(ready[1:] != ready[:-1]) + 1).tolist()
+    messages, written = 0, 0
+    bad: list[Bad] = []
+    for start, stop in itertools.pairwise([0, *edges, len(payloads)]):
+        to = at + written
+        if ready[start]:
+            fits = min(stop, int(np.searchsorted(places, places[start] + len(out) - to, "right")) - 1)
+            read = rows[places[start] : places[fits]]
+            out.view(_ROW)[to : to + len(read)] = read
+            messages, written = fits, written + len(read)
+        else:
+            more = decode_each(decode, payloads[start:stop], recv_ns[start:stop], ctx, out, to)
+            messages, written = start + more.messages, written + more.inputs
+            bad += [(start + place, what) for place, what in more.bad]
+        if messages < stop or is_much(bad):
+            break
+    return Taken(messages, written, bad)
 
 
 def decode(payload: bytes | memoryview, recv_ns: int, ctx: Any, out: np.ndarray, at: int) -> tuple[int, list[Fault]]:
@@ -232,11 +265,11 @@ def _write_trade(f: list[bytes], row: int, ignore: int, recv_ns: int, buffer: me
     phase, expected = trade_phase(f[p.T_PHASE], f[p.T_HALT], f[p.T_HOUR], f[p.T_MARKET] if len(f) > p.T_MARKET else b"")
     price, ask, bid = _prices[f[p.T_PRICE]], _prices[f[p.T_ASK]], _prices[f[p.T_BID]]
     acc = f[p.T_ACC_VOLUME]
-    base = price + _SIGNS.get(f[p.T_SIGN], NAN) * abs(_sizes[f[p.T_CHANGE]])
+    base = price + SIGN_FACTORS.get(f[p.T_SIGN], NAN) * abs(_sizes[f[p.T_CHANGE]])
     _pack(
-        buffer, offset, recv_ns, event_ns, f[0], row, INPUT_TRADE, ignore or expected, _SIDES.get(f[p.T_SIDE], 0), phase, HAS_QUOTE,
+        buffer, offset, recv_ns, event_ns, f[0], row, INPUT_TRADE, ignore or expected, SIDE_CODES.get(f[p.T_SIDE], 0), phase, HAS_QUOTE,
         price, _sizes[f[p.T_SIZE]], bid, ask, _sizes[f[p.T_BID_SIZE]] if bid > 0 else NAN, _sizes[f[p.T_ASK_SIZE]] if ask > 0 else NAN,
-        float(acc) if len(acc) < 16 and acc.isdigit() else number(acc), base, NO_SEQ, day,
+        float(acc) if len(acc) < 16 and acc.isdigit() else number(acc), base if base > 0 else NAN, NO_SEQ, day,
     )  # fmt: skip
 
 

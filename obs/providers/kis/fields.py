@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from obs.providers.base import IGNORE_EXPECTED, NAN
-from obs.record.schema import NO_TIME, PHASES
+from obs.record.schema import NO_TIME, PHASES, SIDES
 
 # Digits before and after the point: far beyond any price or volume, and never infinite.
 _NUMBER: Final = re.compile(rb"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
@@ -23,6 +23,11 @@ _KST_NS: Final = 9 * 3600 * 10**9
 _DAY_NS: Final = 86_400 * 10**9
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _LAST_YEAR: Final = 2261  # int64 nanoseconds end in 2262
+
+# Source: portal, CCLD_DVSN.
+SIDE_CODES: Final = {b"1": SIDES.index("buy"), b"5": SIDES.index("sell")}
+# previous close = price + this x |change|; the change itself may carry a sign or not. Source: portal, PRDY_VRSS_SIGN.
+SIGN_FACTORS: Final = {b"1": -1.0, b"2": -1.0, b"3": 0.0, b"4": 1.0, b"5": 1.0}
 
 _REGULAR, _CLOSING, _EXPECTED = PHASES.index("regular"), PHASES.index("closing"), PHASES.index("expected")
 _PRE_OPEN, _PRE_MARKET, _AFTER_MARKET = PHASES.index("pre_open"), PHASES.index("pre_market"), PHASES.index("after_market")

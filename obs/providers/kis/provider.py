@@ -64,6 +64,7 @@ class KisProvider:
     def classify(self, payload: bytes | memoryview) -> Literal["data", "control"]:
         return "control" if payload[:1] == b"{" else "data"
 
+    decode_many = staticmethod(decode.decode_many)
     decode = staticmethod(decode.decode)
 
     def control(self, payload: bytes | memoryview) -> list[Control]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from obs.providers.base import (
     Request,
     Token,
     check_options,
+    decode_each,
 )
 from obs.providers.upbit import control, decode, symbols
 from obs.providers.upbit import protocol as p
@@ -64,6 +66,7 @@ class UpbitProvider:
     def classify(self, payload: bytes | memoryview) -> Literal["data", "control"]:
         return "control" if control.is_control(payload) else "data"
 
+    decode_many = staticmethod(partial(decode_each, decode.decode))
     decode = staticmethod(decode.decode)
 
     def control(self, payload: bytes | memoryview) -> list[Control]:

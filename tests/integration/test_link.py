@@ -1,0 +1,109 @@
+"""The link of a feed: a real provider, rings and sockets, and hours without a venue that pass in no time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from feed_rig import VENUES, Rig
+
+from obs.clock import NS
+from obs.log import Log
+from obs.market.calendar import Calendar
+from obs.providers.base import ProviderOptions
+from obs.providers.registry import make_provider
+from obs.roles import link as module
+from obs.roles.link import Link
+
+ATTEMPTS = 100
+DEADLINE_S = 30.0
+
+
+class Hurry:
+    """asyncio as the link sees it: while it is not connected, a wait is no more than a turn of the clock."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self.link: Link | None = None
+        self.waits: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        if self.link is not None and self.link.state.connected:
+            await asyncio.sleep(seconds)
+            return
+        self.waits.append(seconds)
+        self._rig.clock.forward(int(seconds * NS))
+        await asyncio.sleep(0)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_it_never_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a hundred refused attempts, some two hours, the next one is made as the first was, and everything is recorded."""
+    rig, port = Rig(tmp_path, "upbit"), free_port()
+    market, venue, channels = VENUES["upbit"]
+    rig.provider = make_provider(
+        "upbit", ProviderOptions("upbit", market, venue, channels, 41, f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}")
+    )
+    rig.feed()
+    hurry = Hurry(rig)
+    monkeypatch.setattr(module, "asyncio", hurry)
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    log = Log("feed", "upbit", descriptor=descriptor)
+    link = hurry.link = Link(
+        rig.provider, rig.recorder, None, {symbol: row for row, symbol in enumerate(rig.symbols, 1)}, Calendar, rig.board, rig.clock, log,
+        "always", Random(1), rig.recorder.process,
+    )  # fmt: skip
+    began_ns = rig.clock.wall
+    command = [sys.executable, "-m", "obs.sim", "upbit", "--port", str(port), "--source", "numbered", "--rate", "200", "--die-with-parent"]
+    running: list[subprocess.Popen[bytes]] = []
+
+    def open_venue() -> None:
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+
+    async def story() -> None:
+        run = asyncio.create_task(link.run())
+        async with asyncio.timeout(DEADLINE_S):
+            while link.state.reconnects < ATTEMPTS:
+                assert not run.done(), run
+                await asyncio.sleep(0.001)
+            open_venue()
+            while rig.recorder.messages < 100 or len(rig.gaps()) < 1:
+                assert not run.done(), run
+                await asyncio.sleep(0.01)
+            link.stop()
+            await run
+
+    try:
+        asyncio.run(story())
+    finally:
+        for venue_process in running:
+            venue_process.kill()
+            venue_process.wait()
+            assert venue_process.stdout is not None
+            assert json.loads(venue_process.stdout.readline())["port"] == port
+            venue_process.stdout.close()
+        log.close()
+        os.close(descriptor)
+    assert max(hurry.waits) <= 60.0
+    assert rig.clock.wall - began_ns > (ATTEMPTS - 20) * 60 * NS, "the budget was not kept"
+    (gap,) = rig.gaps()
+    assert (gap["gap_start_ns"], gap["symbol"]) == (began_ns, None)
+    assert gap["gap_end_ns"] > began_ns + (ATTEMPTS - 20) * 60 * NS
+    assert len(rig.rows("tick")) > 0
+    rig.close()
