@@ -1,15 +1,14 @@
 """Against a floor: the loader into the real table, beside a server-side COPY of the same binary bytes from a file into the same table.
 
 Ours: compare-and-set of the watermark, the block made of records, COPY over the socket, COMMIT, one transaction a batch. The
-floor: the same blocks, made before and lying in files that the server reads itself, one COMMIT each. Wall seconds: most of it
-is the server's work, which no clock of this process sees. Partitions exist and the table is empty before each round.
+floor: the same blocks, made before and lying in files that the server reads itself, one COMMIT each. Wall seconds; beside them the
+CPU seconds of client and server process together. Partitions exist and the table is empty before each round.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ import psycopg
 
 from native_bench import postgres
 from native_bench.inputs import SESSION, tick_rows
+from native_bench.postgres import Spent, stopwatch
 from native_bench.rows import OURS, Result, Row, Target, plain_main
 from obs.pg.loader import TickLoader
 from obs.pg.rows import copy_block
@@ -34,22 +34,23 @@ def refused(row: np.void, text: str) -> None:
     raise AssertionError(f"refused: {row} {text}")
 
 
-def load(dsn: str, rows: np.ndarray, batch: int) -> float:
-    """Return the seconds of loading `rows` in batches."""
+def load(dsn: str, rows: np.ndarray, batch: int) -> Spent:
+    """Return what loading `rows` in batches takes, but for the first of them."""
     postgres.empty(dsn)
     loader = TickLoader(dsn, "kis", SESSION, "bench", refused)
     loader.open()
     loader.commit(rows[:1])  # partitions are known, statements prepared
-    start = time.perf_counter()
+    assert loader._conn is not None
+    stop = stopwatch(loader._conn.info.backend_pid)
     for at in range(1, len(rows), batch):
         loader.commit(rows[at : at + batch])
-    spent = time.perf_counter() - start
+    spent = stop()
     loader.close()
     return spent
 
 
-def from_files(dsn: str, rows: np.ndarray, batch: int, folder: Path) -> float:
-    """Return the seconds of COPY FROM of the same blocks."""
+def from_files(dsn: str, rows: np.ndarray, batch: int, folder: Path) -> Spent:
+    """Return what COPY FROM of the same blocks takes."""
     postgres.empty(dsn)
     paths = []
     for at in range(1, len(rows), batch):
@@ -58,13 +59,19 @@ def from_files(dsn: str, rows: np.ndarray, batch: int, folder: Path) -> float:
         path.chmod(0o644)
         paths.append(path)
     with psycopg.connect(dsn, autocommit=True) as conn:
-        start = time.perf_counter()
+        stop = stopwatch(conn.info.backend_pid)
         for path in paths:
             conn.execute(statement("copy_scalp_ticks").replace("FROM STDIN", f"FROM '{path}'"))
-        spent = time.perf_counter() - start
+        spent = stop()
         stored = conn.execute("SELECT count(*) FROM scalp_ticks").fetchone()
     assert stored == (len(rows) - 1,), stored
     return spent
+
+
+def add(result: Result, batch: int, side: str, spent: Spent, count: int) -> None:
+    """Note both clocks of one round."""
+    result.add(f"batches of {batch:,}", side, [spent.wall_s / count])
+    result.add(f"batches of {batch:,}, CPU of client and server", side, [spent.cpu_s / count])
 
 
 def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
@@ -75,9 +82,8 @@ def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
         for batch in batches:
             rows = tick_rows(1 + batch * (2 if fast else max(5, 50_000 // batch)))
             for _ in range(1 if fast else ROUNDS):
-                count = len(rows) - 1
-                result.add(f"batches of {batch:,}", OURS, [load(dsn, rows, batch) / count])
-                result.add(f"batches of {batch:,}", "COPY from file", [from_files(dsn, rows, batch, folder) / count])
+                add(result, batch, OURS, load(dsn, rows, batch), len(rows) - 1)
+                add(result, batch, "COPY from file", from_files(dsn, rows, batch, folder), len(rows) - 1)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 
@@ -31,3 +33,19 @@ def empty(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("TRUNCATE scalp_ticks, etl_watermark")
         conn.execute("CHECKPOINT")
+
+
+class Spent(NamedTuple):
+    wall_s: float
+    cpu_s: float  # of this process and of its server process
+
+
+def stopwatch(backend: int) -> Callable[[], Spent]:
+    """Start a clock; what it returns stops it. `backend`: the pid of the server process that works for us."""
+    schedstat = Path(f"/proc/{backend}/schedstat")  # ns on a CPU, then two other numbers
+
+    def cpu_s() -> float:
+        return time.process_time() + int(schedstat.read_text().split()[0]) / 1e9
+
+    wall, cpu = time.perf_counter(), cpu_s()
+    return lambda: Spent(time.perf_counter() - wall, cpu_s() - cpu)

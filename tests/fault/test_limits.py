@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(900 if LONG else 300)
 
 def limit(one: Demo, descriptors: int = DESCRIPTORS, megabytes: int = MEGABYTES) -> None:
     """Give the supervisor, and all it starts, these limits."""
-    one.prefix = ["sh", "-c", f'ulimit -n {descriptors} && ulimit -d {megabytes * 1000} && exec "$@"', "sh"]
+    one.prefix = ["sh", "-c", f'ulimit -n {descriptors} && ulimit -d {megabytes * 1_000_000 // 1024} && exec "$@"', "sh"]
 
 
 def use(one: Demo) -> dict[str, tuple[int, int, int]]:
@@ -40,7 +40,7 @@ def use(one: Demo) -> dict[str, tuple[int, int, int]]:
             status = dict(line.split(":", 1) for line in lines if ":" in line)
             name = " ".join(process.cmdline())
             soft = [process.rlimit(number)[0] for number in (resource.RLIMIT_NOFILE, resource.RLIMIT_DATA)]
-            assert soft == [DESCRIPTORS, MEGABYTES * 1_024_000], "a child has other limits than were set"
+            assert soft == [DESCRIPTORS, MEGABYTES * 1_000_000], "a child has other limits than were set"
             used = [int(status[key].split()[0]) // 1000 for key in ("VmData", "RssAnon")]
             found[name if name.startswith("obs ") else "supervisor or exchange"] = (process.num_fds(), used[0], used[1])
         except (psutil.NoSuchProcess, FileNotFoundError, KeyError):

@@ -1,7 +1,7 @@
 """A bit flipped, or the file cut, at every byte of a segment: exactly the hurt frame is reported, all others read.
 
 Every bit and every length always; through whole files, verify and recovery each 7th and each 5th in the short form, all of them, of
-a segment of many times the size, in the long form.
+a segment of several times the size, in the long form.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from obs.segment.format import Damage, Frame, pieces
 from obs.segment.reader import find, read_lines, verify
 from obs.segment.recover import recover_open
 
-FRAMES, RECORDS = (16, 12) if LONG else (4, 3)
+FRAMES, RECORDS = (8, 6) if LONG else (4, 3)
 pytestmark = pytest.mark.timeout(3600 if LONG else 120)
 
 

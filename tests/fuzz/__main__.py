@@ -10,6 +10,8 @@ the contract is written to --found (default: the working directory) as crash-<ha
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", nargs="?")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=-1, help="so many inputs at most: with the same seed the same ones")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--found", type=Path, default=Path("."))
     parser.add_argument("--input", type=Path, nargs="+")
@@ -63,6 +66,13 @@ def _about(args: argparse.Namespace) -> int:
 
 
 def _fuzz(args: argparse.Namespace) -> int:
+    from fuzz.take import MEMORY, SCRATCH
+
+    if SCRATCH not in os.environ:
+        # libFuzzer ends the process that it runs in, and no clean-up of ours happens there.
+        with tempfile.TemporaryDirectory(prefix="obs-fuzz-", dir=MEMORY) as folder:
+            child = [sys.executable, *sys.argv]
+            return subprocess.run(child, env=os.environ | {SCRATCH: folder}, check=False).returncode
     import atheris
 
     folders: list[str] = []
@@ -73,13 +83,14 @@ def _fuzz(args: argparse.Namespace) -> int:
             from fuzz.targets import TARGETS
         target = TARGETS[args.target]
         run, folders = target.run, [str(target.folder)]
-    with tempfile.TemporaryDirectory(prefix="obs-fuzz-corpus-") as new:
-        options = [
-            f"-max_total_time={args.seconds}", f"-seed={args.seed}", f"-artifact_prefix={args.found}/", "-max_len=8192", "-timeout=20",
-            f"-rss_limit_mb={_KEEP_MB}", "-use_value_profile=1", "-print_final_stats=1",
-        ]  # fmt: skip
-        atheris.Setup([sys.argv[0], *options, new, *folders], run)
-        atheris.Fuzz()  # ends the process
+    new = Path(os.environ[SCRATCH], "corpus")
+    new.mkdir()
+    options = [
+        f"-max_total_time={args.seconds}", f"-runs={args.runs}", f"-seed={args.seed}", f"-artifact_prefix={args.found}/", "-max_len=8192", "-timeout=20",
+        f"-rss_limit_mb={_KEEP_MB}", "-use_value_profile=1", "-print_final_stats=1",
+    ]  # fmt: skip
+    atheris.Setup([sys.argv[0], *options, str(new), *folders], run)
+    atheris.Fuzz()  # ends the process
     return 0
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
+
+SCRATCH = "OBS_FUZZ_SCRATCH"
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 class Take:
@@ -54,9 +58,10 @@ def edited(data: bytes, edits: bytes) -> bytes:
 
 @cache
 def scratch() -> Path:
-    """Return a folder in memory for this process, so that an fsync costs nothing; it goes with the process."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="obs-fuzz-", dir=memory if memory.is_dir() else None))
+    """Return a folder in memory for this process, so that an fsync costs nothing; it goes with the process, or whoever named it."""
+    if named := os.environ.get(SCRATCH):
+        return Path(named)
+    folder = Path(tempfile.mkdtemp(prefix="obs-fuzz-", dir=MEMORY))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
