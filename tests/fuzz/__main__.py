@@ -86,7 +86,8 @@ def _fuzz(args: argparse.Namespace) -> int:
     new = Path(os.environ[SCRATCH], "corpus")
     new.mkdir()
     options = [
-        f"-max_total_time={args.seconds}", f"-runs={args.runs}", f"-seed={args.seed}", f"-artifact_prefix={args.found}/", "-max_len=8192", "-timeout=20",
+        f"-max_total_time={args.seconds}", f"-runs={args.runs}", f"-seed={args.seed}", f"-artifact_prefix={args.found}/",
+        "-max_len=8192", "-timeout=20",
         f"-rss_limit_mb={_KEEP_MB}", "-use_value_profile=1", "-print_final_stats=1",
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(new), *folders], run)
