@@ -29,7 +29,7 @@ _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
 _UNSENDABLE: Final = (0, 1005, 1006, 1015)  # codes that only ever describe the absence of one, RFC 6455 section 7.4
 _ABNORMAL: Final = 1006
-_LOOK_S: Final = 1.0
+_LOOK_S: Final = 0.5
 _DEAD_LOOKS: Final = 3
 _TCP_CLOSE: Final = 7  # tcpi_state, first byte of struct tcp_info. Source: linux/tcp_states.h
 

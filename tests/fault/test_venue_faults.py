@@ -153,7 +153,7 @@ def test_refused_handshake(demo: Make, dsn: str) -> None:
     one.start()
     all_subscribed(one)
     for venue in one.venues.values():
-        venue.do("refuse", status=503, s=1.2)
+        venue.do("refuse", status=503, s=4.0)  # longer than noticing the cut and the first backoff take together
         venue.do("drop")
     all_subscribed(one, 2)
     for verdict in one.finish().values():
