@@ -69,8 +69,7 @@ DEFECTS = (
     ),
     Defect(
         "published-early", "the producer publishes before it has written the cells", "obs/ring/producer.py",
-        "        if cell + count <= ring.capacity:\n            self._mapped",
-        "        words[PUBLISHED] = end\n        if cell + count <= ring.capacity:\n            self._mapped",
+        "        if count <= whole:\n", "        words[PUBLISHED] = end\n        if count <= whole:\n",
         ("tests/integration/test_ring_interleavings.py::test_no_interleaving_has_a_forbidden_outcome",),
     ),
     Defect(

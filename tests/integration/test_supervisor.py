@@ -96,7 +96,8 @@ def test_a_start_that_cannot_work_is_refused(tmp_path: Path, text: str, words: t
     [
         (("--recordings", "x"), "--recordings goes with --demo"),
         (("--provider", "kis", "--services"), "not allowed with"),
-        (("--for", "soon"), "invalid float value"),
+        (("--for", "soon"), "not a number of seconds"),
+        (("--for", "-5"), "not a number of seconds"),
         (("--no-such-word",), "unrecognized arguments"),
         (("--demo", "--recordings", "/nonexistent"), "a folder that exists"),
         (("--config", "/nonexistent.toml"), "/nonexistent.toml"),
