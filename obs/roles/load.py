@@ -42,6 +42,7 @@ _BARS_S: Final = 1.0  # for bars, at a stop
 _AWAY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _SESSIONS_NS: Final = 2 * NS  # how often the session file is read again
 _LINES: Final = 20_000  # of system/events in one round
+_LATE_FILES: Final = 2  # older day files that may still grow
 
 
 def run(spec: ProcessSpec, log: Log) -> int:
@@ -72,6 +73,7 @@ class _Load:
         self._dsn: Dsn = spec.dsn or EmbeddedPostgres(self._root / "pg").dsn
         self._gaps = GapLoader(self._dsn, self._name, self._holder)
         self._position = TextPosition("", 0)
+        self._late: dict[str, int] = {}  # older day file -> offset behind what was read of it by this process
         self._minutes = Minutes()
         self._filling: threading.Thread | None = None  # fills bars
         self._taken: dict[int, dict[str, int]] = {}  # the minutes that it fills; it removes what is done
@@ -210,7 +212,7 @@ class _Load:
 
     def _copy_gaps(self) -> int:
         """Copy new gap lines of system/events into scalp_gaps, and note the minutes that are complete."""
-        copied = 0
+        copied = self._copy_late()
         for path in day_files(self._events):
             if path.name < self._position.file:
                 continue
@@ -229,12 +231,39 @@ class _Load:
                     break
             if reached != offset or path.name != self._position.file:
                 position = TextPosition(path.name, reached)
+                if path.name != self._position.file:
+                    self._late[self._position.file] = self._position.offset
                 if gaps or path.name != self._position.file:
                     self._gaps.commit(gaps, position)
                     self._position = position
                     copied += len(gaps)
                 else:
                     self._position = position  # no gap among the lines: the stored place may stay behind, they are read again
+        return copied
+
+    def _copy_late(self) -> int:
+        """Copy gap lines that came to a day's file after a later one was begun: around midnight, or by a clock that stepped back.
+
+        A file that is seen for the first time is read whole: what is stored already is recognised by its key, and its minutes were
+        read when this loader began.
+        """
+        copied = 0
+        for path in [path for path in day_files(self._events) if path.name < self._position.file][-_LATE_FILES:]:
+            offset = self._late.get(path.name, -1)
+            gaps, reached = [], offset if offset >= 0 and _ends_a_line(path, offset) else 0
+            for end, line in text_lines(path, reached):
+                reached = end
+                kind = line[:64]
+                if b'"gap_marker"' in kind:
+                    gaps += [gap] if (gap := json_object(line)) else []
+                elif b'"counts"' in kind and offset >= 0:
+                    self._minutes.counts(line)
+                if len(gaps) >= _LINES:
+                    break
+            if gaps:
+                self._gaps.commit(gaps, self._position)
+                copied += len(gaps)
+            self._late[path.name] = reached
         return copied
 
     def _fill_minutes(self) -> None:
