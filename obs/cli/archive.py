@@ -43,8 +43,10 @@ def require(data_dir: Path, provider: str | None = None) -> None:
     """Raise ObsError if there is no data directory, or nothing of `provider`: a command must not take that for an empty archive."""
     if not data_dir.is_dir():
         raise ObsError(f"no data directory {data_dir}; name it with --data or --config")
+    if provider is None:
+        return
     known = sorted({series.provider for dataset in RINGS for series in series_of(data_dir, dataset)})
-    if provider is not None and provider not in known:
+    if provider not in known:
         raise ObsError(f"nothing of a provider {provider!r} in {data_dir}; there are: {', '.join(known) or 'none'}")
 
 

@@ -94,9 +94,8 @@ class Link:
         controls = self._recorder.message(payload, recv_ns, self._context)
         self._last_ns = recv_ns
         self._messages += 1
-        if controls:
-            for control in controls:
-                self._obey(control)
+        for control in controls:
+            self._obey(control)
         if not self._recovered and self._provider.confirmation == "first_frame":
             self._confirm_by_data()
         self._staged()

@@ -219,16 +219,7 @@ class _Load:
             offset = self._position.offset if path.name == self._position.file else 0
             if not _ends_a_line(path, offset):
                 offset = 0  # the file was cut by a recovery: what is stored already is recognised by its key
-            gaps, reached = [], offset
-            for end, line in text_lines(path, offset):
-                reached = end
-                kind = line[:64]
-                if b'"gap_marker"' in kind:
-                    gaps += [gap] if (gap := json_object(line)) else []
-                elif b'"counts"' in kind:
-                    self._minutes.counts(line)
-                if len(gaps) >= _LINES:
-                    break
+            gaps, reached = self._read_events(path, offset)
             if reached != offset or path.name != self._position.file:
                 position = TextPosition(path.name, reached)
                 if path.name != self._position.file:
@@ -249,22 +240,28 @@ class _Load:
         """
         copied = 0
         for path in [path for path in day_files(self._events) if path.name < self._position.file][-_LATE_FILES:]:
-            offset = self._late.get(path.name, -1)
-            gaps, reached = [], offset if offset >= 0 and _ends_a_line(path, offset) else 0
-            for end, line in text_lines(path, reached):
-                reached = end
-                kind = line[:64]
-                if b'"gap_marker"' in kind:
-                    gaps += [gap] if (gap := json_object(line)) else []
-                elif b'"counts"' in kind and offset >= 0:
-                    self._minutes.counts(line)
-                if len(gaps) >= _LINES:
-                    break
+            known = path.name in self._late
+            offset = self._late.get(path.name, 0)
+            gaps, reached = self._read_events(path, offset if _ends_a_line(path, offset) else 0, minutes=known)
             if gaps:
                 self._gaps.commit(gaps, self._position)
                 copied += len(gaps)
             self._late[path.name] = reached
         return copied
+
+    def _read_events(self, path: Path, offset: int, *, minutes: bool = True) -> tuple[list[dict[str, Any]], int]:
+        """Return the gap lines of a file from `offset` on, at most _LINES, and the offset behind the last line read; note `minutes`."""
+        gaps: list[dict[str, Any]] = []
+        for end, line in text_lines(path, offset):
+            offset = end
+            kind = line[:64]
+            if b'"gap_marker"' in kind:
+                gaps += [gap] if (gap := json_object(line)) else []
+            elif minutes and b'"counts"' in kind:
+                self._minutes.counts(line)
+            if len(gaps) >= _LINES:
+                break
+        return gaps, offset
 
     def _fill_minutes(self) -> None:
         """Fill the bars of minutes whose counts were read and whose records are all stored.

@@ -262,11 +262,14 @@ class Recorder:
         held = np.bincount(kept["row"] * 2 + (kept["kind"] != INPUT_TRADE), minlength=2 * self.slots.rows).reshape(-1, 2)
         self.slots.trades[:], self.slots.quotes[:] = held[:, 0], held[:, 1]
         self._commit()
+        owed = self.restart is not None
         self._publish(records)
         self.slots.trades[:] = 0
         self.slots.quotes[:] = 0
         table["pending_trades"] = 0
         table["pending_quotes"] = 0
+        if owed:
+            self._commit()  # no longer owed: else it is told once more, should we die before the next message
 
     def _commit(self) -> None:
         """Write the intake: counts, what is pending, and as of which sequences."""

@@ -9,28 +9,32 @@ from hypothesis import strategies as st
 _TOKEN = re.compile(rb'[^\^|,:{}\[\]"\n =]+')
 _LINE = re.compile(rb"[^\n]*\n?")
 # What does not belong where a number, a text or a time is: of each kind that a parser has been seen to take.
-_ODD = b"nan NaN inf -Infinity 1_000 1e5 0x10 --1 1.2.3 +5 1e400 -1 0 null true [] {} [1] ^ | |^ , 20261399 256199".split()
-_ODD += [b"9223372036854775808", b"18446744073709551616", b"-9223372036854775809"]
-_ODD += [b"", b" 1", b"9" * 400, b"9" * 20, b"\0", b'"', b'"7"', b'{"a":1}', "삼성".encode("cp949"), "١٢".encode(), b"\n", b"\xff"]
-_WAYS = ("cut", "flip", "replace", "remove", "remove_with_mark", "repeat", "insert", "swap_lines", "drop_line", "splice", "wrap")
+ODD = b"nan NaN inf -Infinity 1_000 1e5 0x10 --1 1.2.3 +5 1e400 -1 0 null true [] {} [1] ^ | |^ , 20261399 256199".split()
+ODD += [b"005930", b"KRW-BTC", b"1", b"0", b"-5", b"9223372036854775808", b"18446744073709551616", b"-9223372036854775809"]
+ODD += [b"", b" 1", b"1 ", b"9" * 400, b"9" * 20, b"\0", b'"', b'"7"', b'{"a":1}', b"\n", b"\xff"]
+ODD += ["삼성".encode("cp949"), "삼성".encode(), "١٢".encode()]
+WAYS = ("cut", "flip", "replace", "remove", "remove_with_mark", "repeat", "insert", "swap_lines", "drop_line", "splice", "wrap")
 
 
 @st.composite
-def hurt_text(draw: st.DrawFn, corpus: list[bytes]) -> bytes:
-    """Return one of `corpus` with up to four places hurt: each in its structure (a field, a mark, a line) or in its bytes."""
+def hurt_text(draw: st.DrawFn, corpus: list[bytes], ways: tuple[str, ...] = WAYS) -> bytes:
+    """Return one of `corpus` with up to four places hurt: each in its structure (a field, a mark, a line) or in its bytes.
+
+    Ways of frames alone: "encrypt" sets the flag of an encrypted KIS frame, "count" its number of records.
+    """
     data = bytearray(draw(st.sampled_from(corpus)))
     for _ in range(draw(st.integers(0, 4))):
         if not data:
             break
         start, stop = draw(st.sampled_from([match.span() for match in _TOKEN.finditer(data)] or [(0, len(data))]))
         at = draw(st.integers(0, len(data) - 1))
-        match draw(st.sampled_from(_WAYS)):
+        match draw(st.sampled_from(ways)):
             case "cut":
                 del data[at:]
             case "flip":
                 data[at] ^= 1 << draw(st.integers(0, 7))
             case "replace":
-                data[start:stop] = draw(st.sampled_from(_ODD) | st.binary(max_size=12))
+                data[start:stop] = draw(st.sampled_from(ODD) | st.binary(max_size=12))
             case "remove":
                 del data[start:stop]
             case "remove_with_mark":
@@ -38,7 +42,7 @@ def hurt_text(draw: st.DrawFn, corpus: list[bytes]) -> bytes:
             case "repeat":
                 data[start:start] = data[start : stop + 1]
             case "insert":
-                data[at:at] = draw(st.sampled_from(_ODD) | st.binary(max_size=12))
+                data[at:at] = draw(st.sampled_from(ODD) | st.binary(max_size=12))
             case "swap_lines":
                 lines = _LINE.findall(bytes(data))
                 data[:] = b"".join(draw(st.permutations(lines[:40]))) + b"".join(lines[40:])
@@ -51,6 +55,10 @@ def hurt_text(draw: st.DrawFn, corpus: list[bytes]) -> bytes:
                 data[at:] = other[draw(st.integers(0, len(other))) :]
             case "wrap":
                 data[:] = b"[" + data + b"," + data + b"]"
+            case "encrypt":
+                data[:1] = b"1"
+            case "count":
+                data[11:14] = draw(st.sampled_from([b"000", b"001", b"002", b"005", b"999", b"-01", b"1_0", b"+02"]))
     return bytes(data)
 
 
