@@ -338,7 +338,7 @@ def test_a_stop_is_no_loss(make: Make, empty_dsn: str) -> None:
     supervisor.ready()
     tree.recording("kis", "upbit")
     supervisor.stop()
-    assert gaps(tree, "kis") == gaps(tree, "upbit") == []
+    assert tree.events("kis", "gap_marker") == tree.events("upbit", "gap_marker") == [], supervisor.tail()
 
 
 def test_a_venue_that_is_away_at_the_stop_was_a_loss_until_then(make: Make, empty_dsn: str) -> None:
