@@ -144,6 +144,23 @@ DEFECTS = (
         "            with conn.transaction():\n                return self._move(conn, rows, last)\n",
         ("tests/integration/test_pg_loader.py::test_unknown_commit",),
     ),
+    Defect(
+        "clock-step-unseen", "a wall clock that steps back by an hour is smoothed like one that steps back by a moment",
+        "obs/roles/recorder.py",
+        "        if self._now_ns - now_ns < _STEP_BACK_NS:\n", "        if self._now_ns - now_ns >= 0:\n",
+        ("tests/fault/test_clock.py::test_clock_steps",), slow=True,
+    ),
+    Defect(
+        "flush-by-wall-clock", "the archive writer flushes by the wall clock", "obs/roles/archive.py",
+        "        mono = self._clock.mono_ns()\n        if mono", "        mono = self._clock.wall_ns()\n        if mono",
+        ("tests/fault/test_clock.py::test_clock_steps",), slow=True,
+    ),
+    Defect(
+        "days-of-utc", "segments and event files are filed by the day of UTC, whatever the market", "obs/segment/writer.py",
+        "        self._tz = tz\n", '        self._tz = ZoneInfo("UTC")\n',
+        ("tests/unit/test_segment_writer.py::test_dates_and_clock_names_are_local",
+         "tests/fault/test_clock.py::test_days_and_months_end"), slow=True,
+    ),
 )  # fmt: skip
 
 
