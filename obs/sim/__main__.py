@@ -15,7 +15,8 @@ from pathlib import Path
 import uvloop
 
 from obs.errors import EXIT_CONFIG, EXIT_GOOD, ConfigError
-from obs.sim.build import build_exchange
+from obs.sim.build import build_exchange, clock_start_ns, start_clock
+from obs.sim.now import wall_ns
 from obs.sim.options import SOURCES, VENUES, SimOptions
 from obs.sim.server import build
 
@@ -29,6 +30,9 @@ _EPILOG = """examples:
       {"at_s":12.5,"do":"drop"}
       {"at_s":20,"do":"malformed","variant":"neighbour","symbol":"005930"}
       {"at_s":30,"every_s":60,"do":"mute","s":100}
+  python -m obs.sim kis --universe 2500 --clock-start 2026-11-20T08:55:00+09:00 --clock-rate 60 --script day.jsonl
+      {"at_s":3900,"do":"surge","symbol":"005930","factor":8,"for_s":600}
+      {"at_s":7200,"do":"answer","path":"intstock-multprice","with":"html","for_s":30}
   curl -d '{"do":"burst","x":20,"s":3}' http://127.0.0.1:PORT/sim/do
 
 The WebSocket is at ws://HOST:PORT/tryitout (kis) or /websocket/v1 (upbit), REST on the same port. One JSON line on stdout
@@ -55,6 +59,21 @@ def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
     parser.add_argument("--script", type=Path, metavar="FILE", help="JSON lines of faults")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every input sent")
     parser.add_argument("--start-k", type=int, help="numbered: number before the first trade (default: from the venue's clock)")
+    parser.add_argument(
+        "--universe", type=int, default=plain.universe, metavar="N",
+        help="a market of N symbols that are functions of seed, symbol and time, with all of REST; --rate has no part in it",
+    )  # fmt: skip
+    parser.add_argument("--clock-rate", type=float, default=plain.clock_rate, help="times as fast as time (default %(default)s)")
+    parser.add_argument(
+        "--clock-lull-rate", type=float, default=plain.clock_lull_rate,
+        help="and so fast from 05:30 of each ten minutes on, when a sweep is over (default: as fast)",
+    )  # fmt: skip
+    parser.add_argument("--clock-start", default=plain.clock_start, metavar="ISO", help="the venue's time at the start (default: now)")
+    parser.add_argument(
+        "--jitter-s", type=float, default=plain.jitter_s,
+        help="with a fast clock: host seconds over which calls per venue second are counted (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--clock-mono-ns", type=int, metavar="NS", help="CLOCK_MONOTONIC at --clock-start (default: when it is ready)")
     parser.add_argument("--buffer-bytes", type=int, default=plain.buffer_bytes, help="unsent bytes that cut a client (default %(default)s)")
     parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies (also OBS_SIM_PDEATHSIG=1)")
     kis = parser.add_argument_group("kis")
@@ -69,6 +88,10 @@ def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
     kis.add_argument("--token-spacing-s", type=float, default=plain.token_spacing_s, help="between two tokens (default %(default)s)")
     kis.add_argument("--approval-spacing-s", type=float, default=plain.approval_spacing_s, help="between two keys (default %(default)s)")
     kis.add_argument("--rest-rate", type=float, default=plain.rest_rate, help="data calls per second (default %(default)s)")
+    kis.add_argument("--hours", default=plain.hours, help="with --universe: HH:MM-HH:MM KST, or always (default 09:00-15:30)")
+    kis.add_argument(
+        "--holiday", type=int, action="append", default=[], dest="holidays", metavar="YYYYMMDD", help="with --universe: a closed day"
+    )
     kis.add_argument("--connects-per-min", type=int, default=plain.connects_per_min, help="more are a loop (default %(default)s)")
     upbit = parser.add_argument_group("upbit")
     upbit.add_argument("--idle-s", type=float, default=plain.idle_s, help="until an idle connection ends (default %(default)s)")
@@ -78,6 +101,7 @@ def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
     upbit.add_argument("--origin-s", type=float, default=plain.origin_s, help="between requests with Origin (default %(default)s)")
     given = vars(parser.parse_args(arguments))
     die_with_parent = given.pop("die_with_parent") or os.environ.get("OBS_SIM_PDEATHSIG") == "1"
+    given["holidays"] = tuple(given["holidays"])
     return SimOptions(**given), die_with_parent
 
 
@@ -101,10 +125,14 @@ async def serve(options: SimOptions) -> None:
     port = listener.sockets[0].getsockname()[1]
     path = {"kis": "/tryitout", "upbit": "/websocket/v1"}[options.venue]
     address = f"{options.host}:{port}"
+    if exchange.universe is not None:
+        # A whole morning takes a second, which a compressed clock has not got to spare.
+        exchange.universe.day_at((clock_start_ns(options) or wall_ns()) // 10**6)
+    clock = start_clock(options)
     exchange.start(loop)
     exchange.log.do("start", venue=options.venue, source=options.source, rate=options.rate, seed=options.seed, port=port, pid=os.getpid())
     ready = {"ready": True, "port": port, "ws": f"ws://{address}{path}", "rest": f"http://{address}", "pid": os.getpid()}
-    print(json.dumps(ready), flush=True)
+    print(json.dumps(ready | ({"clock": clock} if clock else {})), flush=True)
     await stopping.wait()
     listener.close()
     exchange.stop()

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from obs.sim.frames import close_frame, frame
 from obs.sim.market import Message
-from obs.sim.now import mono_s
+from obs.sim.now import host_s, mono_s
 
 _LINGER_0: Final = struct.pack("ii", 1, 0)
 
 
 class Connection:
-    """A WebSocket connection after its handshake. `state` is the venue's own; times are monotonic seconds."""
+    """A WebSocket connection after its handshake. `state` is the venue's own; `opened_s` and `last_io_s`: host seconds."""
 
     __slots__ = (
         "closing", "half_open_until_s", "held", "ip", "last_io_s", "loop", "n", "no", "opened_s", "pending", "said_close",
@@ -33,7 +33,7 @@ class Connection:
         self.held: list[tuple[float, int, Message]] = []  # heap by due time
         self.slow_until_s = 0.0
         self.half_open_until_s = 0.0
-        self.opened_s = self.last_io_s = mono_s()
+        self.opened_s = self.last_io_s = host_s()
         self.closing = ""  # how we end it; "" while it lives
         self.said_close = False  # the client sent a close frame: a clean end
         self.state: Any = None
@@ -46,7 +46,7 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Hand framed bytes to the transport; nothing once the connection is ending."""
         if self.alive:
-            self.last_io_s = mono_s()
+            self.last_io_s = host_s()
             self.transport.write(data)
 
     def say(self, payload: bytes, opcode: int) -> None:

@@ -21,11 +21,13 @@ from obs.sim.captured import Captured, SymbolMap
 from obs.sim.connection import Connection
 from obs.sim.faults import Faults
 from obs.sim.frames import PONG, head
+from obs.sim.live import Live
 from obs.sim.log import SimLog
-from obs.sim.market import STEP_S, TICKER, TRADE, Message, Source, Stream, Symbol
-from obs.sim.now import mono_s, wall_ns
+from obs.sim.market import BOOK, STEP_S, TICKER, TRADE, Message, Source, Stream, Symbol
+from obs.sim.now import host_s, mono_s, started_s, wall_ns
 from obs.sim.options import SimOptions
 from obs.sim.script import Action
+from obs.sim.universe import SCENARIO, Effect, Universe
 
 _MAX_CATCH_UP_STEPS: Final = 100  # after a stall of more than a second the market skips the rest
 _HOUSEKEEPING_STEPS: Final = 10
@@ -53,11 +55,15 @@ class Exchange(ABC):
         self.script: list[Action] = []
         self.inputs_total = 0
         self.conn_total = 0
+        self.universe: Universe | None = None
+        self.live: Live | None = None  # what moves the symbols of a universe, instead of the source
+        self._planned: list[Action] = []  # scenario lines that the universe knows of since the start
         self._captured = deque(captured)
         self._symbol_map = SymbolMap()
         self._last_subscription_s = 0.0
         self._first_subscription_s = 0.0
-        self._started_s = 0.0
+        self._started_s = 0.0  # venue time
+        self._paced_s = 0.0  # host time: when the pace began
         self._steps = 0
         self._timer: TimerHandle | None = None
         self._loop: AbstractEventLoop | None = None
@@ -102,7 +108,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def housekeeping(self, conn: Connection, now_s: float) -> None:
-        """Called for each connection every 100 ms."""
+        """Called for each connection every 100 ms; `now_s`: host time."""
 
     def act(self, action: Action) -> bool:
         """Do an action that only this venue knows; False if it is none."""
@@ -120,6 +126,8 @@ class Exchange(ABC):
             self.source.begin(known, now_ns)
             known.trade_ns = now_ns
             known.begin_day(day, hms)
+        if self.live is not None:
+            self.live.show(known)
         return known
 
     def subscribe(self, conn: Connection, key: tuple[str, str], kind: str, symbol: Symbol, way: Any = None) -> Stream:
@@ -129,7 +137,10 @@ class Exchange(ABC):
             stream = self.streams[key] = Stream(key, kind, symbol)
             if kind == TRADE:
                 symbol.has_trades = True
-            self.source.add(stream)
+            if self.live is not None:
+                self.live.add(stream)
+            else:
+                self.source.add(stream)
         stream.subs[conn] = way
         self._last_subscription_s = mono_s()
         self._first_subscription_s = self._first_subscription_s or self._last_subscription_s
@@ -146,6 +157,11 @@ class Exchange(ABC):
     def advance(self, stream: Stream, now_ns: int) -> None:
         """Let one event happen in a stream's symbol."""
         symbol = stream.symbol
+        if self.live is not None:
+            at_ns = self.live.happen(stream) + self.faults.skew_ns()
+            symbol.trade_ns = at_ns if stream.kind != BOOK else symbol.trade_ns
+            symbol.day, _, symbol.day_ms = self.set_clock(at_ns)
+            return
         day, hms, day_ms = self.set_clock(now_ns)
         if day > symbol.day:  # Why not !=: a skew into yesterday must not start the numbers anew, and again when it ends
             self.source.new_day(symbol)
@@ -160,10 +176,24 @@ class Exchange(ABC):
     # Pace
 
     def start(self, loop: AbstractEventLoop) -> None:
-        """Begin to run; script times count from here."""
+        """Begin to run; script times count from here, or from the start of a venue clock that was given one."""
         self._loop = loop
-        self._started_s = mono_s()
+        self._started_s, self._paced_s = started_s(), host_s()
+        if self.universe is not None:
+            self.live = Live(self.universe, wall_ns())
+            for action in self.script:
+                if action.do in SCENARIO and not action.from_subscription and not action.every_s:
+                    # Told ahead, so that it begins at its time whatever the script's pace is.
+                    self._play(action, wall_ns() - int((mono_s() - self._started_s - action.at_s) * 1e9))
+                    self._planned.append(action)
         self._timer = loop.call_later(STEP_S, self._tick)
+
+    def _play(self, action: Action, at_ns: int) -> Effect | None:
+        """Hand a line of the scenario to the universe; None if there is no universe, or the symbol is not in it."""
+        if self.universe is None or action.symbol is None:
+            return None
+        for_s = action.number("for_s", float("inf"))
+        return self.universe.play(action.do, action.symbol, at_ns, factor=action.number("factor", 5.0), for_s=for_s)
 
     def stop(self) -> None:
         """Stop the market and close every connection as a server that goes away does."""
@@ -175,9 +205,9 @@ class Exchange(ABC):
 
     def _tick(self) -> None:
         assert self._loop is not None
-        now_s = mono_s()
-        self._timer = self._loop.call_at(self._loop.time() + STEP_S - (now_s - self._started_s) % STEP_S, self._tick)
-        due = int((now_s - self._started_s) / STEP_S)
+        now_s, paced_s = mono_s(), host_s() - self._paced_s
+        self._timer = self._loop.call_at(self._loop.time() + STEP_S - paced_s % STEP_S, self._tick)
+        due = int(paced_s / STEP_S)
         steps = min(due - self._steps, _MAX_CATCH_UP_STEPS)
         housekeeping = due // _HOUSEKEEPING_STEPS > self._steps // _HOUSEKEEPING_STEPS
         self._steps = due
@@ -185,7 +215,7 @@ class Exchange(ABC):
             self._run_script(now_s)
             self.faults.expire(now_s)
             for conn in list(self.connections.values()):
-                self.housekeeping(conn, now_s)
+                self.housekeeping(conn, host_s())
         if steps > 0:
             self._move(steps)
         self._play_captured(now_s)
@@ -197,7 +227,10 @@ class Exchange(ABC):
         faulty = not self.faults.quiet
         if faulty:
             now_ns += self.faults.skew_ns()
-        for stream, count in self.source.due(steps, self.faults.factor() if faulty else 1.0):
+        events = (
+            self.live.due(wall_ns()) if self.live is not None else self.source.due(steps, self.faults.factor() if faulty else 1.0)
+        )
+        for stream, count in events:
             if faulty and self.faults.find("quiet_symbol", None, stream.symbol.code):
                 continue
             if not stream.subs:
@@ -313,6 +346,11 @@ class Exchange(ABC):
                     conn.reset_in_frame(self._any_payload(conn), self.opcode)
             case "calm":
                 self.faults.calm()
+                if self.universe is not None:
+                    self.universe.calm()
+            case _ if action.do in SCENARIO:
+                if not any(action is planned for planned in self._planned):
+                    self._play(action, wall_ns())
             case "half_open":
                 for conn in met:
                     conn.half_open_until_s = mono_s() + action.number("s", float("inf"))

@@ -21,7 +21,7 @@ from obs.sim.script import Action
 _DEFAULT_S: Final = {
     "mute": 10.0, "half_open": math.inf, "slow": 10.0, "late": 1.0, "duplicate": 1.0, "fragment": 1.0, "poison": 60.0, "burst": 1.0,
     "quiet_symbol": 60.0, "skew": 10.0, "rate_limit": 5.0, "refuse": 5.0, "refuse_symbol": 60.0, "take_appkey": 10.0,
-    "refuse_approval": 10.0,
+    "refuse_approval": 10.0, "answer": 60.0,
 }  # fmt: skip
 _ONE_MESSAGE: Final = ("malformed",)
 
@@ -55,7 +55,7 @@ class Faults:
         left = action.count()
         if action.do in _ONE_MESSAGE:
             left = left or 1
-        until = math.inf if left is not None else now_s + action.number("s", _DEFAULT_S.get(action.do, 0.0))
+        until = math.inf if left is not None else now_s + action.number("for_s", action.number("s", _DEFAULT_S.get(action.do, 0.0)))
         self._windows.append(Window(action, until, left))
 
     def calm(self) -> None:
@@ -79,6 +79,13 @@ class Faults:
                 continue
             if (action.conn is None or action.conn == conn) and (action.symbol is None or action.symbol == symbol):
                 return window
+        return None
+
+    def answer(self, path: str) -> Action | None:
+        """Return the open fault that spoils the answers of a REST path."""
+        for window in self._windows:
+            if window.action.do == "answer" and str(window.action.parameters.get("path", "")) in path:
+                return window.action
         return None
 
     def _take(self, do: str, conn: int, symbol: str) -> Action | None:

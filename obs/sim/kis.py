@@ -24,7 +24,7 @@ from obs.sim.kis_encode import MAX_RECORDS, KstClock, book_record, trade_record,
 from obs.sim.kis_rest import KisAccounts, KisRest
 from obs.sim.log import SimLog
 from obs.sim.market import BOOK, TRADE, Message, Source, Stream
-from obs.sim.now import mono_s, wall_ns
+from obs.sim.now import host_s, mono_s, wall_ns
 from obs.sim.options import SimOptions
 from obs.sim.script import Action
 
@@ -98,7 +98,7 @@ class KisExchange(Exchange):
         return await self._rest.answer(request)
 
     def opened(self, conn: Connection) -> None:
-        conn.state = _State(next_ping_s=mono_s() + self.options.pingpong_s)
+        conn.state = _State(next_ping_s=host_s() + self.options.pingpong_s)
 
     def ended(self, conn: Connection) -> None:
         state: _State = conn.state
@@ -108,7 +108,7 @@ class KisExchange(Exchange):
         if conn.said_close or not self.options.zombie_s:
             del self._holders[state.appkey]
         else:
-            holder.until_s = mono_s() + self.options.zombie_s
+            holder.until_s = host_s() + self.options.zombie_s
 
     def housekeeping(self, conn: Connection, now_s: float) -> None:
         state: _State = conn.state
@@ -168,7 +168,7 @@ class KisExchange(Exchange):
             self._reply(conn, tr_id, tr_key, "1", "OPSP0011", "invalid approval : NOT FOUND")
             return False
         holder = self._holders.get(appkey)
-        taken = holder is not None and holder.conn is not conn and (holder.until_s is None or holder.until_s > mono_s())
+        taken = holder is not None and holder.conn is not conn and (holder.until_s is None or holder.until_s > host_s())
         if taken or self.faults.find("take_appkey", conn.no):
             self._reply(conn, "(null)", "", "9", "OPSP8996", "ALREADY IN USE appkey")
             self.log.do("already in use", conn=conn.no)

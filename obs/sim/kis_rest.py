@@ -1,4 +1,6 @@
-"""The REST side of the simulated KIS that a collector needs: keys, tokens, the 30-symbol quote, the volume rank.
+"""The REST side of the simulated KIS that a collector needs: keys, tokens, limits, the 30-symbol quote, the volume rank.
+
+With a universe the data, more calls of it, and the master files come from kis_listed.py.
 
 Source: KIS Open API sheet, sections 2, 3 and 9. Errors come as HTTP 500 (403 for the issue limit) with a JSON body, as
 there. Any appkey and secret are good, but an appkey that starts with `bad` is unknown (EGW00103), and so is a secret
@@ -16,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from obs.sim.kis_listed import TR_IDS, KisListed
 from obs.sim.market import Symbol
-from obs.sim.now import mono_s, wall_ns
+from obs.sim.now import mono_s, second_s, wall_ns
 from obs.sim.options import SimOptions
 from obs.sim.symbols import KRX
 
@@ -30,6 +33,7 @@ _APPROVAL_S: Final = 86_400
 _MULTI: Final = 30
 _RANK_ROWS: Final = 30
 _QUOTATIONS: Final = "/uapi/domestic-stock/v1/quotations/"
+_GOOD: Final = {"rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
 _TR_IDS: Final = {"intstock-multprice": "FHKST11300006", "volume-rank": "FHPST01710000"}
 
 
@@ -96,18 +100,36 @@ class KisRest:
         self._exchange = exchange
         self._options = exchange.options
         self._calls: dict[str, list[float]] = {}  # by appkey: times of the last second
+        self._refusals = 0
+        self._made: KisListed | None = None
+
+    @property
+    def _listed(self) -> KisListed | None:
+        """What answers from the universe, None without one."""
+        if self._made is None and self._exchange.universe is not None:
+            self._made = KisListed(self._exchange.universe)
+        return self._made
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
+        if self._listed is not None and request.method == "GET":
+            file = self._listed.master(request.path, wall_ns())
+            if file is not None:
+                return web.Response(body=file, content_type="application/zip")
         limited = self._exchange.faults.find("rate_limit") is not None
         if request.path in ("/oauth2/tokenP", "/oauth2/Approval"):
             if request.method != "POST":
                 return _json({"error_description": "Method Not Allowed", "error_code": "EGW00002"}, 405)
             return self._issue(request.path, body, limited)
         name = request.path.removeprefix(_QUOTATIONS)
-        if name not in _TR_IDS or request.method != "GET":
+        tr_id = (_TR_IDS if self._listed is None else TR_IDS).get(name)
+        if tr_id is None or request.method != "GET":
             return _json({"rt_cd": "1", "msg_cd": "EGW00203", "msg1": "OPS라우팅 중 오류가 발생했습니다."}, 404)
-        return self._refused(request, _TR_IDS[name], limited) or self._data(name, request)
+        refused = self._refused(request, tr_id, limited)
+        if refused is not None or self._listed is None:
+            return refused or self._data(name, request)
+        outputs, tr_cont = self._listed.answer(name, request.query, wall_ns())
+        return _json(outputs | _GOOD, headers={"tr_id": tr_id, "tr_cont": tr_cont, "gt_uid": ""})
 
     def _issue(self, path: str, body: bytes, limited: bool) -> web.Response:
         """Issue a token or an approval key."""
@@ -148,9 +170,12 @@ class KisRest:
             return _error("EGW00103", "유효하지 않은 AppKey입니다.")
         if request.headers.get("tr_id") != tr_id:
             return _error("EGW00207", "헤더값의 tr_id가 올바르지 않습니다.")
-        now = mono_s()
-        calls = self._calls[token.appkey] = [at for at in self._calls.get(token.appkey, []) if now - at < 1.0]
-        if limited or len(calls) >= self._options.rest_rate:
+        now, span_s = mono_s(), second_s()
+        calls = self._calls[token.appkey] = [at for at in self._calls.get(token.appkey, []) if now - at < span_s]
+        if limited or len(calls) >= self._options.rest_rate * span_s:
+            self._refusals += 1
+            if self._listed is not None and self._refusals % 5 == 0:  # Source: kis.md 3: HTTP 500 mostly, 200 at times
+                return _error("EGW00201", "초당 거래건수를 초과하였습니다.", 200)
             return _error("EGW00201", "초당 거래건수를 초과하였습니다.")
         calls.append(now)
         return None
@@ -166,8 +191,7 @@ class KisRest:
         else:
             ranked = sorted((self._symbol("J", code) for code in KRX), key=lambda symbol: -symbol.acc)
             output = [_rank(symbol, place) for place, symbol in enumerate(ranked[:_RANK_ROWS], 1)]
-        answer = {"output": output, "rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
-        return _json(answer, headers={"tr_id": _TR_IDS[name], "tr_cont": "", "gt_uid": ""})
+        return _json({"output": output} | _GOOD, headers={"tr_id": _TR_IDS[name], "tr_cont": "", "gt_uid": ""})
 
     def _symbol(self, market: str, code: str) -> Symbol:
         group = {"NX": "nxt", "UN": "unified"}.get(market, "krx")
@@ -179,8 +203,8 @@ def _json(body: object, status: int = 200, headers: dict[str, str] | None = None
     return web.Response(text=text, status=status, content_type="application/json", charset="utf-8", headers=headers)
 
 
-def _error(code: str, text: str) -> web.Response:
-    return _json({"rt_cd": "1", "msg_cd": code, "msg1": text}, 500)
+def _error(code: str, text: str, status: int = 500) -> web.Response:
+    return _json({"rt_cd": "1", "msg_cd": code, "msg1": text}, status)
 
 
 def _sign(change: int) -> str:

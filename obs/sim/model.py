@@ -39,19 +39,19 @@ _DAY_LIMIT: Final = 0.15
 _ACC_PER_S: Final = 20_000  # accumulated volume at the start, per second of the venue's day: grows over restarts
 
 # Source: KRX business regulations, tick sizes since 2023-01-25; (price below, tick), in won.
-_KRX_TICKS: Final = ((2_000, 1), (5_000, 5), (20_000, 10), (50_000, 50), (200_000, 100), (500_000, 500))
-_KRX_TOP: Final = 1_000
+KRX_TICKS: Final = ((2_000, 1), (5_000, 5), (20_000, 10), (50_000, 50), (200_000, 100), (500_000, 500))
+KRX_TOP: Final = 1_000
 # Source: Upbit notice on KRW tick sizes; (price from, tick), in won. Agrees with tick_size 1000 of KRW-BTC at 103,000,000.
-_KRW_TICKS: Final = (
+KRW_TICKS: Final = (
     (2_000_000.0, 1_000.0), (1_000_000.0, 500.0), (500_000.0, 100.0), (100_000.0, 50.0), (10_000.0, 10.0), (1_000.0, 1.0),
     (100.0, 0.1), (10.0, 0.01), (1.0, 0.001), (0.1, 0.0001), (0.01, 0.00001), (0.001, 0.000001),
 )  # fmt: skip
-_USDT_TICK: Final = 0.001
+USDT_TICK: Final = 0.001
 
 
 def krx_tick(price: int) -> int:
     """Return the tick of a KRX share at `price` won."""
-    return next((tick for below, tick in _KRX_TICKS if price < below), _KRX_TOP)
+    return next((tick for below, tick in KRX_TICKS if price < below), KRX_TOP)
 
 
 def crypto_tick(code: str, price: int) -> int:
@@ -59,8 +59,8 @@ def crypto_tick(code: str, price: int) -> int:
     if code.startswith("BTC-"):
         return 1
     if code.startswith("USDT-"):
-        return max(1, round(min(_USDT_TICK, price / 1e8 / 1000) * 1e8))
-    return next((round(tick * 1e8) for start, tick in _KRW_TICKS if price >= start * 1e8), 10)
+        return max(1, round(min(USDT_TICK, price / 1e8 / 1000) * 1e8))
+    return next((round(tick * 1e8) for start, tick in KRW_TICKS if price >= start * 1e8), 10)
 
 
 def tick_of(symbol: Symbol, price: int) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from obs.sim.now import JITTER_S
+
 VENUES: Final = ("kis", "upbit")
 SOURCES: Final = ("numbered", "model", "recordings")
 
@@ -24,6 +26,12 @@ class SimOptions:
     script: Path | None = None
     log: Path | None = None
     start_k: int | None = None  # numbered: the number before the first trade; None: from the venue's clock
+    universe: int = 0  # symbols of obs/sim/universe.py; 0: the few of obs/sim/symbols.py, moved by the source
+    clock_rate: float = 1.0  # how many times as fast the venue's time runs
+    clock_lull_rate: float = 0.0  # and in the second half of each ten minutes (obs/sim/now.py); 0: as fast
+    clock_start: str = ""  # ISO 8601 with an offset: the venue's time at the start; "": this host's
+    jitter_s: float = JITTER_S  # host seconds over which calls per venue second are counted when the venue's clock is fast
+    clock_mono_ns: int | None = None  # this host's monotonic clock at clock_start; None: when the simulator is ready
     buffer_bytes: int = 16 << 20  # unsent bytes at which a client that does not read is cut
     # KIS
     width: int = 47  # fields of a domestic trade record. Source: kis.md 4.4, 47 since 2026-09-14
@@ -35,6 +43,8 @@ class SimOptions:
     token_spacing_s: float = 60.0  # Source: kis.md 2.1
     approval_spacing_s: float = 1.0  # Source: kis.md 2.2
     rest_rate: float = 18.0  # data calls/s per appkey. Source: kis.md 3
+    hours: str = ""  # with universe: "HH:MM-HH:MM" KST, or "always"; "": 09:00-15:30
+    holidays: tuple[int, ...] = ()  # with universe: YYYYMMDD, besides those of obs/sim/hours.py
     connects_per_min: int = 120  # Source: kis.md 3, loops of connect and close get blocked; no figure
     # Upbit
     idle_s: float = 60.0  # Source: upbit.md 2.3, measured 60.5-61 s

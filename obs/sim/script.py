@@ -28,6 +28,15 @@ Empty lines and lines that start with # are skipped. The same objects can be sen
 | refuse_approval | s (10) | KIS: approval keys are unknown when they are used: OPSP0011 |
 | expire_token | | KIS: tokens are expired |
 | take_appkey | s (10) | KIS: another session holds every appkey: OPSP8996 |
+| answer | with, path (all), for_s (60) | REST answers of a path that contains `path` are html, truncated, empty, error200 or zero |
+| surge | symbol, factor (5), for_s (for ever) | with --universe, as all below: its trades are larger |
+| speed | symbol, factor (5), for_s (for ever) | it trades more often, less each time |
+| spike | symbol, factor (5), for_s (for ever) | its price is multiplied |
+| halt | symbol, for_s (for ever) | it does not trade |
+| vanish | symbol, for_s (for ever) | it does not trade, and REST does not know it |
+
+What becomes of symbols (surge to vanish) begins and ends with whole minutes of venue time: the first at or after its time, and
+never one that somebody has seen trades of. Of a script file, that is the minute of `at_s` after the venue's clock started.
 """
 
 from __future__ import annotations
@@ -52,6 +61,7 @@ _COMMON: Final[dict[str, tuple[type, ...]]] = {
 }  # fmt: skip
 _WINDOW: Final[dict[str, tuple[type, ...]]] = {"s": _NUMBER}
 _COUNTED: Final[dict[str, tuple[type, ...]]] = {"s": _NUMBER, "n": (int,)}
+_SCENARIO: Final[dict[str, tuple[type, ...]]] = {"factor": _NUMBER, "for_s": _NUMBER}
 ACTIONS: Final[dict[str, dict[str, tuple[type, ...]]]] = {
     "drop": {},
     "close": {"code": (int,), "reason": (str,)},
@@ -75,10 +85,17 @@ ACTIONS: Final[dict[str, dict[str, tuple[type, ...]]]] = {
     "refuse_approval": _WINDOW,
     "expire_token": {},
     "take_appkey": _WINDOW,
+    "answer": {"with": (str,), "path": (str,), "for_s": _NUMBER},
+    "surge": _SCENARIO,
+    "speed": _SCENARIO,
+    "spike": _SCENARIO,
+    "halt": {"for_s": _NUMBER},
+    "vanish": {"for_s": _NUMBER},
 }
 _SIGNED: Final = ("offset_s",)
-_ABOVE_0: Final = ("every_s", "n", "parts", "x")
-_NEEDS_SYMBOL: Final = ("quiet_symbol", "refuse_symbol")
+_ABOVE_0: Final = ("every_s", "n", "parts", "x", "factor", "for_s")
+_NEEDS_SYMBOL: Final = ("quiet_symbol", "refuse_symbol", "surge", "speed", "spike", "halt", "vanish")
+ANSWERS: Final = ("html", "truncated", "empty", "error200", "zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,8 @@ def problems_of(line: object) -> list[str]:
         found.append(f"from = {line['from']!r}: allowed are start, subscription")
     if do in _NEEDS_SYMBOL and "symbol" not in line:
         found.append(f"symbol is missing: {do} needs one")
+    if do == "answer" and line.get("with") not in ANSWERS:
+        found.append(f"with = {line.get('with')!r}: allowed are {', '.join(ANSWERS)}")
     if "variant" in line and line["variant"] not in VARIANTS:
         found.append(f"variant = {line['variant']!r}: allowed are {', '.join(VARIANTS)}")
     elif do == "poison" and line.get("variant") in SPOILED:

@@ -12,11 +12,13 @@ from typing import Any, Final
 from aiohttp import WSMsgType, web
 
 from obs.errors import ConfigError
+from obs.sim.answers import spoiled
 from obs.sim.connection import Connection
 from obs.sim.exchange import Exchange
 from obs.sim.frames import close_frame
-from obs.sim.now import mono_s
+from obs.sim.now import host_s, mono_s
 from obs.sim.script import parse_action
+from obs.sim.universe import SCENARIO
 
 _MAX_CLIENT_MESSAGE: Final = 1 << 20
 
@@ -28,7 +30,7 @@ def build(exchange: Exchange) -> web.Server:
         if request.path.startswith("/sim/"):
             return await _door(exchange, request)
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return await exchange.rest(request)
+            return spoiled(await exchange.rest(request), exchange.faults.answer(request.path), exchange.venue)
         refused = exchange.faults.find("refuse")
         if refused:
             exchange.log.do("refused", status=int(refused.number("status", 503)))
@@ -65,7 +67,7 @@ async def _websocket(exchange: Exchange, request: web.BaseRequest) -> web.Stream
 
 def _hand_over(exchange: Exchange, conn: Connection, kind: WSMsgType, data: Any) -> bool:
     """Give one message of the client to the venue; False at its close frame."""
-    conn.last_io_s = mono_s()
+    conn.last_io_s = host_s()
     match kind:
         case WSMsgType.PING:
             exchange.ping(conn, bytes(data))
@@ -91,6 +93,8 @@ async def _door(exchange: Exchange, request: web.BaseRequest) -> web.Response:
             "streams": len(exchange.streams),
             "subscribed": sum(len(stream.subs) for stream in exchange.streams.values()),
         }
+        if exchange.universe is not None:
+            stats["scenario"] = exchange.universe.scenario()
         return web.json_response(stats)
     if request.path != "/sim/do" or request.method != "POST":
         return web.json_response({"error": "POST /sim/do with a script object, or GET /sim/stats"}, status=404)
@@ -100,4 +104,6 @@ async def _door(exchange: Exchange, request: web.BaseRequest) -> web.Response:
         return web.json_response({"error": error.problems}, status=400)
     except ValueError as error:
         return web.json_response({"error": [str(error)]}, status=400)
+    if action.do in SCENARIO and (exchange.universe is None or action.symbol not in exchange.universe.row_of):
+        return web.json_response({"error": [f"symbol = {action.symbol!r}: no symbol of --universe"]}, status=400)
     return web.json_response({"met": exchange.perform(action)})

@@ -23,7 +23,7 @@ from obs.sim.exchange import Encoded, Exchange
 from obs.sim.frames import BINARY
 from obs.sim.log import SimLog
 from obs.sim.market import BOOK, TICKER, TRADE, Message, Source, Stream
-from obs.sim.now import mono_s, wall_ns
+from obs.sim.now import host_s, mono_s, wall_ns
 from obs.sim.options import SimOptions
 from obs.sim.symbols import crypto_pairs
 from obs.sim.upbit_encode import BOOK_LEVELS, FORMATS, UtcClock, book_text, fixed, ticker_text, trade_text
@@ -90,7 +90,7 @@ class UpbitExchange(Exchange):
     ) -> None:
         super().__init__(options, source, log, captured)
         self.clock = UtcClock()
-        self.pairs = crypto_pairs() | (pairs or {})
+        self.pairs = (crypto_pairs() if not options.universe else {}) | (pairs or {})
         self._rest = UpbitRest(self)
         self._random = random.Random(options.seed)
         self._connects: dict[str, deque[float]] = {}
@@ -167,7 +167,7 @@ class UpbitExchange(Exchange):
             if last_second > self.options.messages_per_s or len(state.sent) > self.options.messages_per_min:
                 raise RequestError("TOO_MANY_REQUESTS")
             if data.strip() == b"PING":
-                state.next_up_s = state.next_up_s or now + self._random.uniform(*_FIRST_UP_S)
+                state.next_up_s = state.next_up_s or host_s() + self._random.uniform(*_FIRST_UP_S)
                 return
             self._request(conn, data)
         except RequestError as error:

@@ -1,5 +1,7 @@
 """The REST side of the simulated Upbit that a collector needs: the market list and tickers, with the venue's limits.
 
+With a universe the data, and more calls of it, come from upbit_listed.py.
+
 Source: Upbit sheet, section 4: 10 requests/s per IP and group, `Remaining-Req` with a fixed `min`; too many: 429; going on:
 418, a block whose length is in the body and grows.
 """
@@ -15,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from obs.sim.market import Symbol
-from obs.sim.now import mono_s, wall_ns
+from obs.sim.now import mono_s, second_s, wall_ns
 from obs.sim.upbit_encode import fixed
+from obs.sim.upbit_listed import RestError, UpbitListed, encoded, group_of
 
 if TYPE_CHECKING:
     from obs.sim.upbit import UpbitExchange
@@ -44,10 +47,12 @@ class UpbitRest:
 
     def __init__(self, exchange: UpbitExchange) -> None:
         self._exchange = exchange
+        self._listed: UpbitListed | None = None
         self._allowances: dict[tuple[str, str], _Allowance] = {}
 
     def answer(self, request: web.BaseRequest) -> web.Response:
-        group = _GROUPS.get(request.path)
+        universe = self._exchange.universe
+        group = _GROUPS.get(request.path) if universe is None else group_of(request.path)
         if group is None or request.method != "GET":
             return _error(404, 404, "no Route matched with those values")
         if self._exchange.origin_refused(request):
@@ -56,7 +61,15 @@ class UpbitRest:
         refused = self._refused(allowance)
         if refused is not None:
             return refused
-        headers = {"Remaining-Req": f"group={group}; min=600; sec={_PER_S - len(allowance.times)}", "Limit-By-Ip": "Yes"}
+        left = _PER_S - -(-len(allowance.times) // second_s())
+        headers = {"Remaining-Req": f"group={group}; min=600; sec={max(0, int(left))}", "Limit-By-Ip": "Yes"}
+        if universe is not None:
+            self._listed = self._listed or UpbitListed(universe)
+            try:
+                text = encoded(self._listed.answer(request.path, request.query, wall_ns()))
+            except RestError as error:
+                return _error(error.status, error.name, error.message, headers)
+            return web.Response(text=text, content_type="application/json", charset="utf-8", headers=headers)
         match request.path:
             case "/v1/market/all":
                 return _json(self._markets(request.query.get("is_details", "false") == "true"), headers)
@@ -74,9 +87,9 @@ class UpbitRest:
         now = mono_s()
         if now < allowance.blocked_until_s:
             return _blocked(allowance.blocked_until_s - now)
-        while allowance.times and now - allowance.times[0] >= 1.0:
+        while allowance.times and now - allowance.times[0] >= second_s():
             allowance.times.popleft()
-        if len(allowance.times) < _PER_S and self._exchange.faults.find("rate_limit") is None:
+        if len(allowance.times) < _PER_S * second_s() and self._exchange.faults.find("rate_limit") is None:
             allowance.times.append(now)
             allowance.refusals = 0
             return None
@@ -128,9 +141,9 @@ def _json(rows: list[Any], headers: dict[str, str]) -> web.Response:
     return web.Response(text=f"[{text}]", content_type="application/json", charset="utf-8", headers=headers)
 
 
-def _error(status: int, name: int | str, message: str) -> web.Response:
+def _error(status: int, name: int | str, message: str, headers: dict[str, str] | None = None) -> web.Response:
     text = json.dumps({"error": {"name": name, "message": message}}, ensure_ascii=False, separators=(",", ":"))
-    return web.Response(text=text, status=status, content_type="application/json", charset="utf-8")
+    return web.Response(text=text, status=status, content_type="application/json", charset="utf-8", headers=headers)
 
 
 def _blocked(seconds: float) -> web.Response:

@@ -38,7 +38,8 @@ class Sim:
         self.log = log
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """Return what the log holds; a line that is being written is not whole yet."""
+        return [json.loads(line) for line in self.log.read_text().split("\n")[:-1]]
 
     def inputs(self) -> list[dict[str, Any]]:
         return [line for line in self.lines() if "do" not in line]
@@ -125,14 +126,18 @@ async def register(socket: aiohttp.ClientWebSocketResponse, key: str, code: str,
     await socket.send_str(json.dumps({"header": header, "body": {"input": {"tr_id": tr_id, "tr_key": code}}}))
 
 
-async def answer_of(socket: aiohttp.ClientWebSocketResponse, tr_id: str | None = None) -> dict[str, Any]:
-    """Return the next control message, data and PINGPONG skipped (PINGPONG wanted: name it)."""
+async def answer_of(
+    socket: aiohttp.ClientWebSocketResponse, tr_id: str | None = None, passed: list[bytes] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Return the next control message, PINGPONG skipped (PINGPONG wanted: name it). `passed`: gets the data messages before it."""
     while True:
         text = await socket.receive_str(timeout=DEADLINE_S)
         if text.startswith("{"):
             message: dict[str, Any] = json.loads(text)
             if (message["header"]["tr_id"] == "PINGPONG") == (tr_id == "PINGPONG"):
                 return message
+        elif passed is not None:
+            passed.append(text.encode())
 
 
 async def data_of(socket: aiohttp.ClientWebSocketResponse, count: int = 1) -> list[str]:
@@ -497,12 +502,14 @@ async def says_something(socket: aiohttp.ClientWebSocketResponse, within_s: floa
 
 
 @contextlib.asynccontextmanager
-async def kis_listening(session: aiohttp.ClientSession, sim: Sim, *codes: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def kis_listening(
+    session: aiohttp.ClientSession, sim: Sim, *codes: str, passed: list[bytes] | None = None
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     key = await approve(session, sim)
     async with connected(session, sim) as socket:
         for code in codes:
             await register(socket, key, code)
-            await answer_of(socket)
+            await answer_of(socket, passed=passed)  # the first symbol trades while the second one is registered
         yield socket
 
 
@@ -626,7 +633,7 @@ def test_the_log_tells_what_was_done_to_a_message(start: Start, action: dict[str
     got: list[bytes] = []
 
     async def story(session: aiohttp.ClientSession) -> None:
-        async with kis_listening(session, sim, "005930", "000660") as socket:
+        async with kis_listening(session, sim, "005930", "000660", passed=got) as socket:
             await do(session, sim, **action)
             deadline = time.monotonic() + DEADLINE_S
             while not any(line.get(key) == value for line in sim.inputs()):
