@@ -19,7 +19,7 @@ from native_bench import postgres
 from native_bench.inputs import SESSION, tick_rows
 from native_bench.postgres import Spent, stopwatch
 from native_bench.rows import OURS, Result, Row, Target, plain_main
-from obs.pg.loader import TickLoader
+from obs.pg.loader import RingLoader
 from obs.pg.rows import copy_block
 from obs.pg.statements import statement
 
@@ -37,7 +37,7 @@ def refused(row: np.void, text: str) -> None:
 def load(dsn: str, rows: np.ndarray, batch: int) -> Spent:
     """Return what loading `rows` in batches takes, but for the first of them."""
     postgres.empty(dsn)
-    loader = TickLoader(dsn, "kis", SESSION, "bench", refused)
+    loader = RingLoader(dsn, "kis", SESSION, "bench", refused)
     loader.open()
     loader.commit(rows[:1])  # partitions are known, statements prepared
     assert loader._conn is not None

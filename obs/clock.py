@@ -28,7 +28,25 @@ class SystemClock:
     mono_ns = staticmethod(time.monotonic_ns)
 
 
+class Pace(Clock, Protocol):
+    """A clock that one can also wait by, so that a day can be compressed: whoever waits for a period waits by it."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds` of this clock's monotonic time."""
+        ...
+
+
+class SystemPace(SystemClock):
+    """The clocks of this host, at their own pace."""
+
+    async def sleep(self, seconds: float) -> None:
+        import asyncio  # 20 ms that a process without a loop need not pay
+
+        await asyncio.sleep(seconds)
+
+
 SYSTEM: Final[Clock] = SystemClock()
+PACE: Final[Pace] = SystemPace()
 
 
 def minute_of(ts_ns: int) -> int:

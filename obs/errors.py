@@ -76,6 +76,18 @@ class ConnectionLost(ObsError):
     """Back off and connect again."""
 
 
+class RateLimited(ObsError):
+    """Wait `wait_s`, then repeat the call: the venue counted too many, and did not do what it was asked."""
+
+    @property
+    def wait_s(self) -> float:
+        return float(self.facts.get("wait_s", 1.0))
+
+
+class TokenExpired(ObsError):
+    """Fetch a new token, then repeat the call once: the venue does not accept this one any more."""
+
+
 class LoadRetryable(ObsError):
     """Back off and load again: the database is away, full or restarting."""
 

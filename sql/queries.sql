@@ -54,10 +54,10 @@ COPY scalp_ticks (
     ts_ns, event_ns, recv_ns, schema_version, receive_time
 ) FROM STDIN (FORMAT BINARY);
 
--- name: stage_create
+-- name: stage_scalp_ticks
 CREATE TEMP TABLE scalp_ticks_stage (LIKE scalp_ticks) ON COMMIT DROP;
 
--- name: stage_drop
+-- name: unstage_scalp_ticks
 DROP TABLE scalp_ticks_stage;
 
 -- name: copy_scalp_ticks_stage
@@ -67,8 +67,31 @@ COPY scalp_ticks_stage (
     ts_ns, event_ns, recv_ns, schema_version, receive_time
 ) FROM STDIN (FORMAT BINARY);
 
--- name: stage_move
+-- name: take_scalp_ticks
 INSERT INTO scalp_ticks SELECT * FROM scalp_ticks_stage ON CONFLICT DO NOTHING;
+
+-- name: copy_swing_bars_10m
+COPY swing_bars_10m (
+    ts, bar_time, symbol, open, high, low, close, volume, bid_price, ask_price, bar_source, day_open, day_high, day_low,
+    acc_volume, session_id, mitigation_level, quality_flag, seq, provider, market, venue, ts_ns, bar_ns, recv_ns, schema_version,
+    receive_time
+) FROM STDIN (FORMAT BINARY);
+
+-- name: stage_swing_bars_10m
+CREATE TEMP TABLE swing_bars_10m_stage (LIKE swing_bars_10m) ON COMMIT DROP;
+
+-- name: unstage_swing_bars_10m
+DROP TABLE swing_bars_10m_stage;
+
+-- name: copy_swing_bars_10m_stage
+COPY swing_bars_10m_stage (
+    ts, bar_time, symbol, open, high, low, close, volume, bid_price, ask_price, bar_source, day_open, day_high, day_low,
+    acc_volume, session_id, mitigation_level, quality_flag, seq, provider, market, venue, ts_ns, bar_ns, recv_ns, schema_version,
+    receive_time
+) FROM STDIN (FORMAT BINARY);
+
+-- name: take_swing_bars_10m
+INSERT INTO swing_bars_10m SELECT * FROM swing_bars_10m_stage ON CONFLICT DO NOTHING;
 
 -- name: gap_insert
 INSERT INTO scalp_gaps (
@@ -128,6 +151,24 @@ COPY (
     ORDER BY seq, ts
 ) TO STDOUT (FORMAT BINARY);
 
+-- name: stream_swings
+-- As stream_ticks.
+COPY (
+    SELECT
+        seq, ts_ns, coalesce(bar_ns, 0), coalesce(recv_ns, 0), rpad(symbol, 20),
+        CASE WHEN market IS NULL THEN 1 ELSE coalesce(array_position(%(markets)s, market), 256) END::int2,
+        CASE WHEN venue IS NULL THEN 1 ELSE coalesce(array_position(%(venues)s, venue), 256) END::int2,
+        coalesce(array_position(%(bar_sources)s, bar_source), 256)::int2, mitigation_level,
+        coalesce(array_position(%(qualities)s, quality_flag), 256)::int2,
+        coalesce(open::float8, 'NaN'), coalesce(high::float8, 'NaN'), coalesce(low::float8, 'NaN'), coalesce(close::float8, 'NaN'),
+        coalesce(volume::float8, 'NaN'), coalesce(day_open::float8, 'NaN'), coalesce(day_high::float8, 'NaN'),
+        coalesce(day_low::float8, 'NaN'), coalesce(acc_volume::float8, 'NaN'), coalesce(bid_price::float8, 'NaN'),
+        coalesce(ask_price::float8, 'NaN')
+    FROM swing_bars_10m
+    WHERE session_id = %(session_id)s AND seq BETWEEN %(first_seq)s AND %(last_seq)s
+    ORDER BY seq, ts
+) TO STDOUT (FORMAT BINARY);
+
 -- name: count_by_minute
 SELECT (ts_ns - 1) / 60000000000 * 60000000000 AS minute_ns, session_id, symbol, count(*), sum(trades)::int8, sum(quotes)::int8
 FROM scalp_ticks
@@ -136,6 +177,10 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
 
 -- name: sessions_stored
 SELECT session_id, count(*), min(seq), max(seq), count(DISTINCT seq) FROM scalp_ticks WHERE provider = %(provider)s
+GROUP BY session_id ORDER BY session_id;
+
+-- name: swing_sessions_stored
+SELECT session_id, count(*), min(seq), max(seq), count(DISTINCT seq) FROM swing_bars_10m WHERE provider = %(provider)s
 GROUP BY session_id ORDER BY session_id;
 
 -- name: duplicates
@@ -175,3 +220,46 @@ ORDER BY gap_start_ts;
 
 -- name: last_bar
 SELECT max(minute) FROM scalp_1m_bars WHERE provider = %(provider)s AND minute >= %(since)s;
+
+-- name: universe_lock
+SELECT pg_advisory_xact_lock(hashtextextended('market_universe ' || %(market)s, 0));
+
+-- name: universe_days
+SELECT date, max(made_ns) FROM market_universe WHERE market = %(market)s GROUP BY date;
+
+-- name: universe_made
+SELECT max(made_ns) FROM market_universe WHERE market = %(market)s AND date = %(date)s;
+
+-- name: universe_clear
+DELETE FROM market_universe WHERE market = %(market)s AND date = %(date)s;
+
+-- name: universe_insert
+INSERT INTO market_universe (market, date, symbol, rank, name, previous_close, traded_value, source, stale_since, made_ns)
+SELECT %(market)s, %(date)s, symbol, rank, name, previous_close, traded_value, %(source)s, %(stale_since)s, %(made_ns)s
+FROM unnest(%(symbols)s::text[], %(names)s::text[], %(closes)s::float8[], %(values)s::float8[]) WITH ORDINALITY
+    AS listed (symbol, name, previous_close, traded_value, rank);
+
+-- name: anomaly_days
+SELECT market, day, reason, detail FROM anomaly_days WHERE provider = %(provider)s ORDER BY day, reason;
+
+-- name: anomaly_day_upsert
+INSERT INTO anomaly_days (provider, market, day, reason, detail, marked_at)
+VALUES (%(provider)s, %(market)s, %(day)s, %(reason)s, %(detail)s, %(marked_at)s)
+ON CONFLICT (provider, market, day, reason) DO UPDATE SET detail = excluded.detail, marked_at = excluded.marked_at;
+
+-- name: anomaly_day_delete
+DELETE FROM anomaly_days WHERE provider = %(provider)s AND market = %(market)s AND day = %(day)s AND reason = %(reason)s;
+
+-- name: late_minutes
+-- Minutes whose bars do not hold all of their records, or are missing.
+SELECT DISTINCT counted.minute
+FROM (
+    SELECT symbol, timestamptz 'epoch' + ((ts_ns - 1) / 60000000000) * interval '1 minute' AS minute, count(*) AS records
+    FROM scalp_ticks
+    WHERE provider = %(provider)s AND ts >= %(from_ts)s AND ts <= %(to_ts)s AND ts_ns > %(from_ns)s AND ts_ns <= %(to_ns)s
+    GROUP BY 1, 2
+) AS counted
+LEFT JOIN scalp_1m_bars AS bar
+    ON bar.provider = %(provider)s AND bar.symbol = counted.symbol AND bar.minute = counted.minute
+WHERE bar.records IS DISTINCT FROM counted.records
+ORDER BY 1;

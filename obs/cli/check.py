@@ -88,7 +88,8 @@ def configuration(config: Config) -> Iterator[Finding]:
     for problem in start_problems(config, os.environ):
         yield Finding("start", WRONG, problem)
     for provider in config.planned():
-        where = f"{len(provider.symbols)} symbols of {provider.market}/{provider.venue} from {provider.ws_url}"
+        symbols = "selected" if provider.selects else len(provider.symbols)
+        where = f"{symbols} symbols of {provider.market}/{provider.venue} from {provider.ws_url}"
         yield Finding(f"provider {provider.name}", GOOD, where)
 
 

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Final
 
 from obs import __version__
-from obs.cli import audit, cat, check, dsn, gaps, migrate, status, tail, verify
+from obs.cli import audit, cat, check, days, dsn, gaps, migrate, slots, status, tail, universe, verify
 from obs.config import load
 from obs.errors import EXIT_CONFIG, EXIT_GOOD, EXIT_UNKNOWN, ConfigError, ObsError
 
@@ -28,6 +28,9 @@ COMMANDS: Final[dict[str, ModuleType]] = {
     "tail": tail,
     "verify": verify,
     "gaps": gaps,
+    "days": days,
+    "slots": slots,
+    "universe": universe,
     "migrate": migrate,
     "dsn": dsn,
 }

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from obs.config.options import Config, ProviderConfig
 from obs.config.venues import TYPES
@@ -103,10 +104,9 @@ def start_problems(config: Config, environ: Mapping[str, str], *, provider: str 
     if not planned:
         problems.append(f"{source}: providers: none is enabled; add a section such as [providers.upbit], or start with --demo")
     for item in planned:
-        if not item.symbols:
+        if item.selects and (why := _unselected(item)):
             most = item.slots * max(1, len(item.credentials))
-            allowed = f"list 1 to {most} symbols: this build records the listed ones, it does not select by itself"
-            problems.append(f"{source}: providers.{item.name}.symbols = []: {allowed}")
+            problems.append(f"{source}: providers.{item.name}.symbols = []: list 1 to {most} symbols, they cannot be selected: {why}")
         try:
             read_secrets(item, environ)
         except ConfigError as error:
@@ -114,6 +114,15 @@ def start_problems(config: Config, environ: Mapping[str, str], *, provider: str 
     if config.is_demo and config.demo.source == "recordings" and config.demo.recordings is None:
         problems.append(f'{source}: demo.source = "recordings": name their folder with --recordings')
     return problems
+
+
+def _unselected(provider: ProviderConfig) -> str:
+    """Return why nothing can select the symbols of this provider, "" if poll can."""
+    kind = TYPES[provider.type]
+    place = kind.place(provider.market, provider.venue)
+    if urlsplit(provider.rest_url).port in kind.paper_ports:
+        return "the paper server does not quote many issues in one call"
+    return place.unselected if place is not None else ""
 
 
 def require_start(config: Config, environ: Mapping[str, str], *, provider: str | None = None, services: bool = False) -> None:

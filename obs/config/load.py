@@ -218,6 +218,8 @@ def _provider(problems: Problems, key: str, name: str, options: ProviderOptions)
         slots=_default_slots(kind, channels) if options.slots is None else options.slots,
         mode=options.mode,
         hours=options.hours,
+        calls_per_s=options.calls_per_s,
+        master_url=options.master_url,
     )
     _check_provider(problems, key, provider, kind)
     return provider

@@ -106,6 +106,13 @@ class SupervisorOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MitigationOptions:
+    """`enabled` False: the feeds record at full speed whatever it costs. Thresholds and times are those of obs/pressure/mitigation.py."""
+
+    enabled: bool = setting(True, Flag())
+
+
+@dataclass(frozen=True, slots=True)
 class DemoOptions:
     """What `--demo` drives its simulated exchanges with. `rate` is in inputs/s over all of them together."""
 
@@ -136,11 +143,16 @@ class ProviderOptions:
     slots: int | None = setting(None, Whole(1, 1000, "symbols per credential"))
     mode: str = setting("sample", Choice(("sample", "tape")))
     hours: str = setting("calendar", Choice(("calendar", "always")))
+    calls_per_s: float | None = setting(None, Number(0.05, 1000, "REST calls per second"))
+    master_url: str | None = setting(None, Url(("http", "https")))
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
-    """One provider, complete: one type, one market, one venue. `slots` counts symbols per credential."""
+    """One provider, complete: one type, one market, one venue. `slots` counts symbols per credential.
+
+    No `symbols`: they are selected. `calls_per_s`, `master_url`: None = those of the venue (obs/providers/*/options.py).
+    """
 
     name: str
     type: str
@@ -156,6 +168,17 @@ class ProviderConfig:
     slots: int
     mode: str
     hours: str
+    calls_per_s: float | None = None
+    master_url: str | None = None
+
+    @property
+    def selects(self) -> bool:
+        """Whether poll selects the symbols, because none are listed."""
+        return not self.symbols
+
+    def provider_options(self) -> dict[str, float | str]:
+        """Return the settings that only the provider's own code reads, those that are set."""
+        return {name: value for name in ("calls_per_s", "master_url") if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +193,7 @@ class Config:
     ring: RingOptions = RingOptions()
     quarantine: QuarantineOptions = QuarantineOptions()
     supervisor: SupervisorOptions = SupervisorOptions()
+    mitigation: MitigationOptions = MitigationOptions()
     demo: DemoOptions = DemoOptions()
     providers: tuple[ProviderConfig, ...] = ()  # in the order of the file, disabled ones too
     source: str = ""  # the file it came from, "" for none
@@ -192,5 +216,6 @@ TABLES: Final = {
     "ring": RingOptions,
     "quarantine": QuarantineOptions,
     "supervisor": SupervisorOptions,
+    "mitigation": MitigationOptions,
     "demo": DemoOptions,
 }

@@ -24,7 +24,8 @@ SYMBOLS: Final = {
 class Place:
     """One market and venue that a type serves, with its public addresses and the channels it has there.
 
-    A WebSocket address without a path is opened at the path of the venue's protocol.
+    A WebSocket address without a path is opened at the path of the venue's protocol. `unselected`: why no symbols can be selected
+    here, so that the section must list them; "" where they can.
     """
 
     market: str
@@ -32,6 +33,7 @@ class Place:
     rest_url: str
     ws_url: str
     channels: tuple[str, ...]
+    unselected: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class ProviderType:
     slots: int
     registrations: int | None  # per credential, one for each symbol and channel; None: the venue has no such limit
     secret_names: tuple[str, str] | None  # suffixes of the environment names of key and secret; None: needs no credentials
+    paper_ports: tuple[int, ...] = ()  # of REST addresses that lack the calls which a selection needs
 
     @property
     def markets(self) -> tuple[str, ...]:
@@ -60,26 +63,27 @@ class ProviderType:
 _KIS = ("https://openapi.koreainvestment.com:9443", "ws://ops.koreainvestment.com:21000")
 
 
-def _upbit(venue: str, host: str) -> Place:
-    return Place("crypto", venue, f"https://{host}", f"wss://{host}", ("trade", "book", "ticker"))
+def _upbit(venue: str, host: str, unselected: str = "its universe rule is in KRW, which this venue does not trade in") -> Place:
+    return Place("crypto", venue, f"https://{host}", f"wss://{host}", ("trade", "book", "ticker"), unselected)
 
 
 TYPES: Final = {
     "kis": ProviderType(
         places=(
             Place("kr_stocks", "krx", *_KIS, ("trade", "book")),
-            Place("kr_stocks", "nxt", *_KIS, ("trade", "book")),
+            Place("kr_stocks", "nxt", *_KIS, ("trade", "book"), "no file tells which issues NXT trades; unified has them all"),
             Place("kr_stocks", "unified", *_KIS, ("trade", "book")),
-            Place("us_stocks", "us", *_KIS, ("trade",)),
+            Place("us_stocks", "us", *_KIS, ("trade",), "there is no call that quotes many US issues"),
         ),
         channels=("trade",),
         slots=41,
         registrations=41,
         secret_names=("APP_KEY", "APP_SECRET"),
+        paper_ports=(29443,),  # Source: portal: the quotes of many issues are for real accounts alone
     ),
     "upbit": ProviderType(
         places=(
-            _upbit("kr", "api.upbit.com"),
+            _upbit("kr", "api.upbit.com", ""),
             _upbit("sg", "sg-api.upbit.com"),
             _upbit("id", "id-api.upbit.com"),
             _upbit("th", "th-api.upbit.com"),

@@ -7,7 +7,7 @@
 
 Symbols stand in the order of their traded value, the largest first: it is the order of the bootstrap list and of everything for
 which a rate limit does not suffice. A day whose universe cannot be built has the one before it, marked `stale_since`; a list that is
-much shorter than the one before is not a universe but a fault of its source.
+much shorter than the one before is not a universe but a fault of its source. `made_ns` tells a list from the stale one it replaced.
 """
 
 from __future__ import annotations
@@ -91,7 +91,10 @@ def path_of(data_dir: Path, market: str, day: int) -> Path:
 
 
 def save(universe: Universe, data_dir: Path) -> bool:
-    """Write the day's file, whole and durable, unless there is one: what was fixed stays. Return whether it was written."""
+    """Write the day's file, whole and durable, unless there is one: what was fixed stays, but for a stale list, which a good one replaces.
+
+    Return whether it was written.
+    """
     path = path_of(data_dir, universe.market, universe.day)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     document = {
@@ -109,9 +112,12 @@ def save(universe: Universe, data_dir: Path) -> bool:
             json.dump(document, file, ensure_ascii=False)
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike a rename it never replaces what another process was the first to write
-    except FileExistsError:
-        return False
+        try:
+            os.link(temporary, path)  # unlike a rename it never replaces what another process was the first to write
+        except FileExistsError:
+            if universe.stale_since is not None or not _is_stale(path):
+                return False
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -120,6 +126,13 @@ def save(universe: Universe, data_dir: Path) -> bool:
     finally:
         os.close(folder)
     return True
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["stale_since"] is not None
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def load(data_dir: Path, market: str, day: int) -> Universe | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from obs.clock import NS
 from obs.config.options import SupervisorOptions
 from obs.market.calendar import ALWAYS
 from obs.monitor.view import HostView, ProviderView, RoleView
@@ -27,6 +28,7 @@ QUIET_S: Final = 120.0  # no message at all on an open connection, in regular ho
 QUIET_ALWAYS_S: Final = 60.0  # the same in a market that never closes
 STARTING_S: Final = 60.0  # of a session: for so long it may take to connect for the first time
 _SINKS: Final = ("archive", "load")
+_KEEPER: Final = "keeper"  # waits for disks as sinks do
 _MUTE: Final = ("mute", "pong_timeout", "timeout")
 
 
@@ -65,8 +67,11 @@ def judge(view: HostView, limits: SupervisorOptions) -> Verdict:
         reasons.append(Reason("universe", "", "no provider is known here: nothing is watched"))
     for provider in view.providers:
         reasons += _provider(provider, limits)
+    # What looks has just begun itself, so the services are being started: one that has not run yet is no alarm.
+    monitor = view.services.get("monitor")
+    begins = monitor is not None and view.now_ns - monitor.counters["started_ns"] < STARTING_S * NS
     for role in view.services.values():
-        reasons += _process(role, limits.heartbeat_s, "")
+        reasons += _process(role, limits.sink_heartbeat_s if role.role == _KEEPER else limits.heartbeat_s, "", begins)
     order = {name: place for place, name in enumerate(REASONS)}
     return Verdict(tuple(sorted(reasons, key=lambda one: (order[one.reason], one.provider))))
 
@@ -92,6 +97,10 @@ def _provider(provider: ProviderView, limits: SupervisorOptions) -> Iterator[Rea
         yield Reason("ledger", name, text)
     if not provider.symbols:
         yield Reason("universe", name, "there are no symbols to record", starting)
+    poll = provider.roles.get("poll")
+    if poll is not None and poll.counters["universe"]:
+        what = "an older one is used" if poll.counters["universe"] == 1 else "there is no older one"
+        yield Reason("universe", name, f"today's cannot be built, {what}")
     if not provider.calendar_dated:
         yield Reason("calendar", name, "no dated trading days for today: standing hours are used")
 
@@ -116,8 +125,10 @@ def _connection(provider: ProviderView, starting: bool) -> Iterator[Reason]:
         died = feed is not None and bool(feed.pid) and not feed.alive
         yield Reason("not_connected", provider.name, "the feed does not run", stopping or (starting and not died))
         return
+    if all(link.get("waiting") for link in provider.links):
+        yield Reason("not_connected", provider.name, "no slot is wanted yet: the feed waits", True)
     for link in provider.links:
-        if not link.get("connected") and not link.get("closed_market"):
+        if not link.get("connected") and not link.get("closed_market") and not link.get("waiting"):
             why = link.get("last_reason") or "connecting"
             # The board may still hold the words of the feed before this one.
             never = link.get("pid") != feed.pid or not link.get("connection_no")

@@ -73,6 +73,7 @@ def _provider(provider: ProviderView) -> dict[str, Any]:
     return {
         "name": provider.name, "market": provider.market, "venue": provider.venue, "mode": provider.mode,
         "session_id": provider.session_id or None, "open": provider.open_now,
+        "next_open": iso_ms(provider.next_open_ns) if provider.next_open_ns else None,
         "connected": sum(bool(link.get("connected")) for link in provider.links) if feed is not None and feed.alive else 0,
         "links": provider.links, "symbols": provider.symbols, "slots": {state: states.count(state) for state in sorted(set(states))},
         "mitigation_level": provider.level, "old_sessions": provider.old_sessions,
@@ -112,7 +113,7 @@ def lines(status: dict[str, Any]) -> list[str]:
 
 
 def _provider_lines(one: dict[str, Any]) -> list[str]:
-    market = "open" if one["open"] else "closed"
+    market = "open" if one["open"] else f"closed until {one['next_open'][:16].replace('T', ' ')} UTC" if one["next_open"] else "closed"
     tick = one["rings"].get("tick")
     out = [
         f"{one['name']} ({one['market']}, {market}): {one['connected']} of {len(one['links'])} connections, {one['symbols']} symbols, "
@@ -120,6 +121,8 @@ def _provider_lines(one: dict[str, Any]) -> list[str]:
         f"  {one['messages']:,} messages, {one['inputs']:,} inputs, {one['ignored']:,} ignored, {one['quarantined']:,} quarantined, "
         f"{one['records']:,} records, {one['gaps']:,} gaps",
     ]
+    if level := one["mitigation_level"]:
+        out.append(f"  mitigation level {level}: {'one record a second' if level == 1 else 'one record in two seconds'} of each symbol")
     if tick is not None:
         out.append(
             f"  tick: published {tick['published']:,}, archived {tick['archived']:,} ({tick['archive_lag_s']:.1f} s behind), "

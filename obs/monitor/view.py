@@ -31,6 +31,7 @@ from obs.shm.counters import WAITING
 
 _FIGURES: Final = tuple(name for name in ROLE_CELL.names or () if name not in ("pid", "spare"))
 _TIMES: Final = {"tick": "ts_ns", "event": "ts_ns", "poll_event": "ts_ns", "swing": "ts_ns", "quarantine": "recv_ns"}
+_LOADED: Final = ("tick", "swing")  # rings that the loader puts into the database
 T = TypeVar("T")
 
 
@@ -94,6 +95,7 @@ class ProviderView:
     quiet_s: float = 0.0
     away_s: float = 0.0
     session_age_s: float = math.inf
+    next_open_ns: int = 0  # while it is closed
 
     @property
     def ring(self) -> dict[str, RingView]:
@@ -237,6 +239,7 @@ class Watcher:
             int(level.get("level", 0)), views, max(0, len(living) - 1), self._broken(config.name, board, rings, views, roles),
             self._quiet_s(config.name, roles), self._away_s(config.name, roles),
             max(0.0, (now - infos[-1].start.ts_ns) / NS) if infos else math.inf,
+            0 if always or calendar.is_open(*place) else calendar.next_open(*place),
         )  # fmt: skip
 
     def _infos(self, name: str) -> list[SessionInfo]:
@@ -257,10 +260,10 @@ class Watcher:
         # Order: durable before published, or a moment's delay would show more durable than published.
         archived, loaded = ring.durable("archive"), ring.durable("load")
         published = ring.published
-        tick = ring.name == "tick"
+        goes = ring.name in _LOADED
         return RingView(
             ring.session_id, ring.name, ring.capacity, published, archived, self._age_s(ring, archived),
-            loaded if tick else None, self._age_s(ring, loaded) if tick else None,
+            loaded if goes else None, self._age_s(ring, loaded) if goes else None,
         )  # fmt: skip
 
     def _age_s(self, ring: Ring, seq: int) -> float:

@@ -24,3 +24,10 @@ def last_bar_ns(conn: Connection, provider: str, since_ns: int) -> int:
     with translated(conn):
         row = conn.execute(statement("last_bar"), {"provider": provider, "since": moment(since_ns)}).fetchone()
     return 0 if row is None or row[0] is None else int(row[0].timestamp()) * NS
+
+
+def late_minutes(conn: Connection, provider: str, from_ns: int, to_ns: int) -> list[int]:
+    """Return the minutes M with from_ns <= M < to_ns, whole ones, whose bars do not hold all the records that are stored by now."""
+    facts = {"provider": provider, "from_ns": from_ns, "to_ns": to_ns, "from_ts": moment(from_ns), "to_ts": moment(to_ns)}
+    with translated(conn):
+        return [int(minute.timestamp()) * NS for (minute,) in conn.execute(statement("late_minutes"), facts)]

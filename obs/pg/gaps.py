@@ -55,7 +55,7 @@ class TextPosition:
 class GapLoader:
     """Copies gap lines and sessions of one provider into the database, each place of the text archive once.
 
-    One owner at a time, by `holder`, as TickLoader. Safety: one thread of one process. After LoadRetryable: back off, `open`.
+    One owner at a time, by `holder`, as RingLoader. Safety: one thread of one process. After LoadRetryable: back off, `open`.
     """
 
     def __init__(self, dsn: Dsn, provider: str, holder: str) -> None:
@@ -68,7 +68,7 @@ class GapLoader:
         self._position = TextPosition("", 0)
 
     def open(self) -> TextPosition:
-        """Connect and return how far the archive was read, ("", 0) at first. Raises as TickLoader.open."""
+        """Connect and return how far the archive was read, ("", 0) at first. Raises as RingLoader.open."""
         self.close()
         self._conn = conn = connect(self._dsn, f"obs load {self._provider} gaps")
         with translated(conn):

@@ -1,4 +1,4 @@
-"""The loader of TICK rows: every sequence of a ring once, as a row or inside a database gap row.
+"""The loader of the rings with a table, tick and swing: every sequence once, as a row or inside a database gap row.
 
 One transaction moves the watermark by compare-and-set of (holder, last_seq), copies the rows, and inserts the gap rows.
 The compare-and-set comes first: it takes the lock of the watermark's row, so that a backend that is still committing
@@ -24,17 +24,16 @@ from obs.errors import LoadRetryable
 from obs.pg.connect import Connection, Dsn, close, connect, is_refusal, translated
 from obs.pg.gaps import check_holder, insert_gaps, moment, take_watermark
 from obs.pg.partitions import Partitions
-from obs.pg.rows import copy_chunks
+from obs.pg.rows import TABLES, copy_chunks
 from obs.pg.statements import statement
-from obs.record.events import gap_payload
-from obs.record.schema import TICK
+from obs.record.events import SCOPE_OF_RING, gap_payload
 
 NOTHING: Final = -1  # the watermark of a ring of which nothing is loaded
 
-Rejected = Callable[[np.void, str], None]  # (TICK row, what the database said); durable when it returns
+Rejected = Callable[[np.void, str], None]  # (row, what the database said); durable when it returns
 
 
-class TickLoader:
+class RingLoader:
     """Loads one ring of one session.
 
     `holder`: this loader's start id; opening takes the ring over from any other holder, which then gets OwnedElsewhere.
@@ -45,7 +44,7 @@ class TickLoader:
         self._dsn = dsn
         self._provider = provider
         self._session_id = session_id
-        self._ring = ring
+        self._ring, self._table = ring, TABLES[ring]
         self._holder = holder
         self._rejected = rejected
         self._key = {"source_type": "ring", "provider": provider, "session_id": session_id, "ring": ring}
@@ -78,15 +77,15 @@ class TickLoader:
     def commit(self, rows: np.ndarray, gaps: Sequence[Mapping[str, Any]] = ()) -> int:
         """Store rows and gap rows in one transaction and return the new watermark, which has reached their last sequence.
 
-        `rows`: (n,), dtype TICK, ascending seq, borrowed. `gaps`: gap lines of sink "database" of this ring. Together they
+        `rows`: (n,), of the ring's dtype, ascending seq, borrowed. `gaps`: gap lines of sink "database" of this ring. Together they
         cover every sequence from watermark + 1 on, each once (ValueError if not); those up to the watermark are skipped. A gap
         with last_seq null (its end is not known) must start behind them all and moves nothing.
         After the call everything is durable. Raises LoadRetryable (all or nothing is stored), OwnedElsewhere.
         """
-        assert rows.dtype == TICK, rows.dtype
+        assert rows.dtype == self._table.dtype, rows.dtype
         conn = self._conn
         if conn is None or conn.closed:
-            raise LoadRetryable("tick loader is not open", session_id=self._session_id)
+            raise LoadRetryable("loader is not open", session_id=self._session_id, ring=self._ring)
         last = self._covered(rows, gaps)
         while True:
             mark = self._watermark
@@ -95,7 +94,7 @@ class TickLoader:
             if not len(rows) and not gaps:
                 return mark
             with translated(conn):
-                self._partitions.ensure(conn, rows["ts_ns"])
+                self._make_days(conn, rows)
                 if self._store(conn, rows, gaps, max(last, mark)):
                     self._watermark = max(last, mark)
                     return self._watermark
@@ -105,6 +104,10 @@ class TickLoader:
         """Close the connection; `open` may follow."""
         close(self._conn)
         self._conn = None
+
+    def _make_days(self, conn: Connection, rows: np.ndarray) -> None:
+        if self._table.by_day:
+            self._partitions.ensure(conn, rows["ts_ns"])
 
     def _covered(self, rows: np.ndarray, gaps: Sequence[Mapping[str, Any]]) -> int:
         """Return the last sequence that rows and gaps cover without a hole; ValueError if they do not."""
@@ -144,7 +147,7 @@ class TickLoader:
                 raise
         # A partition may have been dropped meanwhile, which is a refusal too.
         self._partitions.forget()
-        self._partitions.ensure(conn, rows["ts_ns"])
+        self._make_days(conn, rows)
         with conn.transaction():
             if not self._move(conn, rows, last):
                 return False
@@ -169,10 +172,10 @@ class TickLoader:
             raise LoadRetryable("watermark was set back, open again", **self._key, expected=self._watermark, found=mark)
         return mark
 
-    def _copy(self, conn: Connection, rows: np.ndarray, into: str = "copy_scalp_ticks") -> None:
+    def _copy(self, conn: Connection, rows: np.ndarray, into: str = "") -> None:
         if len(rows):
-            with conn.cursor() as cur, cur.copy(statement(into)) as copy:
-                for chunk in copy_chunks(rows, self._session_id, self._provider):
+            with conn.cursor() as cur, cur.copy(statement(f"copy_{self._table.name}{into}")) as copy:
+                for chunk in copy_chunks(rows, self._session_id, self._provider, self._table):
                     copy.write(chunk)
 
     def _bisect(self, conn: Connection, rows: np.ndarray, refused: list[dict[str, Any]]) -> None:
@@ -206,17 +209,17 @@ class TickLoader:
 
     def _copy_missing(self, conn: Connection, rows: np.ndarray) -> None:
         """Store the rows that are not stored yet."""
-        conn.execute(statement("stage_create"))
-        self._copy(conn, rows, "copy_scalp_ticks_stage")
-        conn.execute(statement("stage_move"))
-        conn.execute(statement("stage_drop"))
+        conn.execute(statement(f"stage_{self._table.name}"))
+        self._copy(conn, rows, "_stage")
+        conn.execute(statement(f"take_{self._table.name}"))
+        conn.execute(statement(f"unstage_{self._table.name}"))
 
     def _gap_of(self, row: np.void, text: str) -> dict[str, Any]:
         seq, ts_ns = int(row["seq"]), int(row["ts_ns"])
         return gap_payload(
-            start_ns=ts_ns, end_ns=ts_ns, scope="scalp", reason="db_rejected", session_id=self._session_id, provider=self._provider,
-            symbol=bytes(row["symbol"]).decode("ascii", "replace") or None, ring=self._ring, sink="database", first_seq=seq,
-            last_seq=seq, lost=1, error=text,
+            start_ns=ts_ns, end_ns=ts_ns, scope=SCOPE_OF_RING[self._ring], reason="db_rejected", session_id=self._session_id,
+            provider=self._provider, symbol=bytes(row["symbol"]).decode("ascii", "replace") or None, ring=self._ring, sink="database",
+            first_seq=seq, last_seq=seq, lost=1, error=text,
         )  # fmt: skip
 
 

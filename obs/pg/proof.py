@@ -6,7 +6,8 @@ closes `conn` if the database goes away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,23 +17,42 @@ from obs.pg.connect import Connection, translated
 from obs.pg.gaps import moment
 from obs.pg.rows import SIGNATURE
 from obs.pg.statements import statement
-from obs.record.schema import FLAGS, KINDS, MARKETS, PHASES, QUALITIES, SIDES, SYMBOL_BYTES, TICK, VENUES
+from obs.record.schema import BAR_SOURCES, FLAGS, KINDS, MARKETS, PHASES, QUALITIES, SIDES, SWING, SYMBOL_BYTES, TICK, VENUES
 
-# A tuple of the statement stream_ticks: a field count, then each value behind its length, all of fixed width.
-_STREAMED: Final = (
-    ("seq", ">i8"), ("ts_ns", ">i8"), ("event_ns", ">i8"), ("recv_ns", ">i8"), ("symbol", f"S{SYMBOL_BYTES}"), ("market", ">i2"),
-    ("venue", ">i2"), ("side", ">i2"), ("phase", ">i2"), ("flags", ">i4"), ("mitigation_level", ">i2"), ("quality", ">i2"),
-    ("kind", ">i2"), ("bid_price", ">f8"), ("ask_price", ">f8"), ("bid_size", ">f8"), ("ask_size", ">f8"), ("last_price", ">f8"),
-    ("volume", ">f8"), ("open", ">f8"), ("high", ">f8"), ("low", ">f8"), ("acc_volume", ">f8"), ("venue_seq", ">i8"),
-    ("trades", ">i8"), ("quotes", ">i8"),
-)  # fmt: skip
-_CODED: Final = ("market", "venue", "side", "phase", "quality", "kind")  # PostgreSQL counts array elements from 1
-_TUPLE: Final = np.dtype(
-    [("count", ">i2"), *((f"{kind}{name}", code) for name, code in _STREAMED for kind, code in (("#", ">i4"), ("", code)))]
-)
+
+@dataclass(frozen=True, eq=False)
+class _Streamed:
+    """A statement whose tuples are a field count, then each value behind its length, all of fixed width; and what they become."""
+
+    statement: str
+    dtype: np.dtype
+    coded: tuple[str, ...]  # PostgreSQL counts array elements from 1
+    fields: Sequence[tuple[str, str]]
+
+    @property
+    def tuples(self) -> np.dtype:
+        pairs = ((f"{kind}{name}", code) for name, code in self.fields for kind, code in (("#", ">i4"), ("", code)))
+        return np.dtype([("count", ">i2"), *pairs])
+
+
+_STREAMED: Final = {
+    "tick": _Streamed("stream_ticks", TICK, ("market", "venue", "side", "phase", "quality", "kind"), (
+        ("seq", ">i8"), ("ts_ns", ">i8"), ("event_ns", ">i8"), ("recv_ns", ">i8"), ("symbol", f"S{SYMBOL_BYTES}"), ("market", ">i2"),
+        ("venue", ">i2"), ("side", ">i2"), ("phase", ">i2"), ("flags", ">i4"), ("mitigation_level", ">i2"), ("quality", ">i2"),
+        ("kind", ">i2"), ("bid_price", ">f8"), ("ask_price", ">f8"), ("bid_size", ">f8"), ("ask_size", ">f8"), ("last_price", ">f8"),
+        ("volume", ">f8"), ("open", ">f8"), ("high", ">f8"), ("low", ">f8"), ("acc_volume", ">f8"), ("venue_seq", ">i8"),
+        ("trades", ">i8"), ("quotes", ">i8"),
+    )),
+    "swing": _Streamed("stream_swings", SWING, ("market", "venue", "bar_source", "quality"), (
+        ("seq", ">i8"), ("ts_ns", ">i8"), ("bar_ns", ">i8"), ("recv_ns", ">i8"), ("symbol", f"S{SYMBOL_BYTES}"), ("market", ">i2"),
+        ("venue", ">i2"), ("bar_source", ">i2"), ("mitigation_level", ">i2"), ("quality", ">i2"), ("open", ">f8"), ("high", ">f8"),
+        ("low", ">f8"), ("close", ">f8"), ("volume", ">f8"), ("day_open", ">f8"), ("day_high", ">f8"), ("day_low", ">f8"),
+        ("acc_volume", ">f8"), ("bid_price", ">f8"), ("ask_price", ">f8"),
+    )),
+}  # fmt: skip
 _TABLES: Final = {
     "markets": list(MARKETS), "venues": list(VENUES), "sides": list(SIDES), "phases": list(PHASES), "flags": list(FLAGS),
-    "qualities": list(QUALITIES), "kinds": list(KINDS),
+    "qualities": list(QUALITIES), "kinds": list(KINDS), "bar_sources": list(BAR_SOURCES),
 }  # fmt: skip
 
 
@@ -70,33 +90,43 @@ class Watermark(NamedTuple):
 
 
 def stream_ticks(conn: Connection, session_id: str, first_seq: int, last_seq: int, chunk_rows: int = 50_000) -> Iterator[np.ndarray]:
-    """Yield the stored rows of a session with first_seq <= seq <= last_seq, in seq order, as TICK arrays of <= chunk_rows.
+    """Yield the stored TICK rows of a session; see stream_rows."""
+    return stream_rows(conn, "tick", session_id, first_seq, last_seq, chunk_rows)
 
-    Owned by the caller. Unknown values are as in the ring. Numbers come back as the float64 nearest to the stored decimal.
+
+def stream_rows(
+    conn: Connection, ring: str, session_id: str, first_seq: int, last_seq: int, chunk_rows: int = 50_000
+) -> Iterator[np.ndarray]:
+    """Yield the stored rows of a session and ring ("tick", "swing") with first_seq <= seq <= last_seq, in seq order.
+
+    As arrays of the ring's dtype of <= chunk_rows, owned by the caller. Unknown values are as in the ring. Numbers come back as the
+    float64 nearest to the stored decimal.
     """
+    streamed = _STREAMED[ring]
+    size = streamed.tuples.itemsize
     facts = {"session_id": session_id, "first_seq": first_seq, "last_seq": last_seq} | _TABLES
     head = len(SIGNATURE)
-    with translated(conn), conn.cursor() as cur, cur.copy(statement("stream_ticks"), facts) as copy:
+    with translated(conn), conn.cursor() as cur, cur.copy(statement(streamed.statement), facts) as copy:
         pending: list[bytes | bytearray | memoryview] = []
         for data in copy:
             row = data[head:]  # the signature comes in one piece with the first tuple, or with the trailer
             head = 0
-            if len(row) == _TUPLE.itemsize:
+            if len(row) == size:
                 pending.append(row)
             else:
-                assert len(row) == 2, f"a streamed tuple has {len(row)} bytes, expected {_TUPLE.itemsize}"
+                assert len(row) == 2, f"a streamed tuple has {len(row)} bytes, expected {size}"
             if len(pending) == chunk_rows:
-                yield _decoded(pending)
+                yield _decoded(streamed, pending)
                 pending = []
         if pending:
-            yield _decoded(pending)
+            yield _decoded(streamed, pending)
 
 
-def _decoded(pending: list[bytes | bytearray | memoryview]) -> np.ndarray:
-    tuples = np.frombuffer(b"".join(pending), _TUPLE)
-    rows = np.zeros(len(tuples), TICK)
-    for name, _ in _STREAMED:
-        rows[name] = tuples[name] - 1 if name in _CODED else tuples[name]
+def _decoded(streamed: _Streamed, pending: list[bytes | bytearray | memoryview]) -> np.ndarray:
+    tuples = np.frombuffer(b"".join(pending), streamed.tuples)
+    rows = np.zeros(len(tuples), streamed.dtype)
+    for name, _ in streamed.fields:
+        rows[name] = tuples[name] - 1 if name in streamed.coded else tuples[name]
     rows["symbol"] = np.char.rstrip(tuples["symbol"], b" ")
     return rows
 
@@ -108,10 +138,11 @@ def count_by_minute(conn: Connection, provider: str, from_ns: int, to_ns: int) -
         return [MinuteCount(*row) for row in conn.execute(statement("count_by_minute"), facts)]
 
 
-def sessions_stored(conn: Connection, provider: str) -> list[StoredSession]:
-    """Say how many rows of which sequences each session of a provider has in scalp_ticks."""
+def sessions_stored(conn: Connection, provider: str, ring: str = "tick") -> list[StoredSession]:
+    """Say how many rows of which sequences of a ring ("tick", "swing") each session of a provider has in its table."""
+    name = {"tick": "sessions_stored", "swing": "swing_sessions_stored"}[ring]
     with translated(conn):
-        return [StoredSession(*row) for row in conn.execute(statement("sessions_stored"), {"provider": provider})]
+        return [StoredSession(*row) for row in conn.execute(statement(name), {"provider": provider})]
 
 
 def duplicates(conn: Connection, session_id: str, limit: int = 1000) -> list[tuple[int, int]]:

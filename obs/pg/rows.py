@@ -1,4 +1,4 @@
-"""TICK rows to binary COPY blocks, column-wise.
+"""TICK and SWING rows to binary COPY blocks, column-wise.
 
 A block is a whole COPY stream: signature, tuples, trailer. A tuple of the binary format has a length before every value,
 so rows differ in layout only where a value is null or a text has another length. Rows are therefore sorted by *shape*
@@ -22,16 +22,31 @@ Source: PostgreSQL manual, COPY, "Binary Format"; numeric_recv and make_result i
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from obs.record.schema import FLAGS, KINDS, MARKETS, NO_SEQ, NO_TIME, PHASES, QUALITIES, SCHEMA_VERSION, SIDES, SYMBOL_BYTES, TICK, VENUES
+from obs.record.schema import (
+    BAR_SOURCES,
+    FLAGS,
+    KINDS,
+    MARKETS,
+    NO_SEQ,
+    NO_TIME,
+    PHASES,
+    QUALITIES,
+    SCHEMA_VERSION,
+    SIDES,
+    SWING,
+    SYMBOL_BYTES,
+    TICK,
+    VENUES,
+)
 
 SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER: Final = struct.pack(">h", -1)
@@ -79,6 +94,37 @@ CODES: Final = {"side": SIDES, "kind": KINDS, "quality": QUALITIES, "market": MA
 NULLS: Final = {"event_ns": NO_TIME, "recv_ns": NO_TIME, "venue_seq": NO_SEQ}  # a field and its value for null
 NUMERICS: Final = tuple(field for _, kind, field in COLUMNS if kind == "numeric")
 
+# The same of SWING rows and the statement copy_swing_bars_10m.
+SWING_COLUMNS: Final = (
+    ("ts", "time", "ts_ns"),
+    ("bar_time", "time", "bar_ns"),
+    ("symbol", "symbol", "symbol"),
+    ("open", "numeric", "open"),
+    ("high", "numeric", "high"),
+    ("low", "numeric", "low"),
+    ("close", "numeric", "close"),
+    ("volume", "numeric", "volume"),
+    ("bid_price", "numeric", "bid_price"),
+    ("ask_price", "numeric", "ask_price"),
+    ("bar_source", "code", "bar_source"),
+    ("day_open", "numeric", "day_open"),
+    ("day_high", "numeric", "day_high"),
+    ("day_low", "numeric", "day_low"),
+    ("acc_volume", "numeric", "acc_volume"),
+    ("session_id", "session_id", ""),
+    ("mitigation_level", "int2", "mitigation_level"),
+    ("quality_flag", "code", "quality"),
+    ("seq", "int8", "seq"),
+    ("provider", "provider", ""),
+    ("market", "code", "market"),
+    ("venue", "code", "venue"),
+    ("ts_ns", "int8", "ts_ns"),
+    ("bar_ns", "int8", "bar_ns"),
+    ("recv_ns", "int8", "recv_ns"),
+    ("schema_version", "version", ""),
+    ("receive_time", "time", "recv_ns"),
+)
+
 # What a number's place in its row looks like; two bits each in a row's shape.
 PLAIN, NULL, NEGATIVE, BEYOND = range(4)
 _SIGNS: Final = {PLAIN: 0x0000, NEGATIVE: 0x4000, BEYOND: 0xD000}
@@ -90,12 +136,51 @@ _POWERS: Final = 10.0 ** np.arange(SCALE)
 _BOUNDS: Final = 10.0 ** np.arange(8, 16)  # at 10^k an integer part has k + 1 digits
 _SPACIOUS: Final = Context(prec=400)
 
-# A row's shape as one integer: bit widths of its parts, lowest first.
-_CODE_BITS: Final = {field: len(table).bit_length() for field, table in CODES.items()}
-_SHAPE_BITS: Final = (
-    dict.fromkeys(NUMERICS, 2) | dict.fromkeys(NULLS, 1) | _CODE_BITS | {"symbol": SYMBOL_BYTES.bit_length(), "flags": len(FLAGS)}
-)
-assert sum(_SHAPE_BITS.values()) <= 63, _SHAPE_BITS
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """How the rows of one ring become tuples of one table. `name` stands in the names of its statements (copy_<name>, …)."""
+
+    name: str
+    dtype: np.dtype
+    columns: tuple[tuple[str, str, str], ...]
+    codes: Mapping[str, Sequence[str]]  # field -> its texts
+    nulls: Mapping[str, int]  # field -> its value for null
+    by_day: bool  # partitioned by the day of ts
+
+    @cached_property
+    def numerics(self) -> tuple[str, ...]:
+        return tuple(field for _, kind, field in self.columns if kind == "numeric")
+
+    @cached_property
+    def has_flags(self) -> bool:
+        return any(kind == "flags" for _, kind, _ in self.columns)
+
+    @cached_property
+    def shape_bits(self) -> dict[str, int]:
+        """A row's shape as one integer: bit widths of its parts, lowest first."""
+        bits = dict.fromkeys(self.numerics, 2) | dict.fromkeys(self.nulls, 1)
+        bits |= {field: len(texts).bit_length() for field, texts in self.codes.items()}
+        bits |= {"symbol": SYMBOL_BYTES.bit_length()} | ({"flags": len(FLAGS)} if self.has_flags else {})
+        assert sum(bits.values()) <= 63, bits
+        return bits
+
+    @cached_property
+    def plain(self) -> tuple[str, ...]:
+        """The fields that leave as they are, numbers and the symbol."""
+        return tuple(dict.fromkeys(field for _, kind, field in self.columns if kind in ("symbol", "int2", "int8")))
+
+    @cached_property
+    def times(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(field for _, kind, field in self.columns if kind == "time"))
+
+
+TICKS: Final = Table("scalp_ticks", TICK, COLUMNS, CODES, NULLS, by_day=True)
+SWINGS: Final = Table(
+    "swing_bars_10m", SWING, SWING_COLUMNS, {"bar_source": BAR_SOURCES, "quality": QUALITIES, "market": MARKETS, "venue": VENUES},
+    {"bar_ns": NO_TIME, "recv_ns": NO_TIME}, by_day=False,
+)  # fmt: skip
+TABLES: Final = {"tick": TICKS, "swing": SWINGS}  # by ring
 
 
 @dataclass(frozen=True)
@@ -107,36 +192,36 @@ class _Layout:
     sources: tuple[tuple[str, str], ...]  # (name in `fields`, name of the column array)
 
 
-def copy_block(rows: np.ndarray, session_id: str, provider: str) -> bytes:
-    """Encode rows as one whole binary COPY stream for the statement copy_scalp_ticks; see copy_chunks."""
-    return b"".join(copy_chunks(rows, session_id, provider))
+def copy_block(rows: np.ndarray, session_id: str, provider: str, table: Table = TICKS) -> bytes:
+    """Encode rows as one whole binary COPY stream for the table's copy statement; see copy_chunks."""
+    return b"".join(copy_chunks(rows, session_id, provider, table))
 
 
-def copy_chunks(rows: np.ndarray, session_id: str, provider: str) -> Iterator[bytes]:
-    """Yield the pieces of one whole binary COPY stream for the statement copy_scalp_ticks, rows in the order given.
+def copy_chunks(rows: np.ndarray, session_id: str, provider: str, table: Table = TICKS) -> Iterator[bytes]:
+    """Yield the pieces of one whole binary COPY stream for the statement copy_<table>, rows in the order given.
 
-    `rows`: (n,), dtype TICK, n >= 0, borrowed until the last piece; any order. A code that has no name leaves as null.
+    `rows`: (n,), of the table's dtype, n >= 0, borrowed until the last piece; any order. A code that has no name leaves as null.
     Nothing is refused here: a value that the table cannot hold is refused by the database.
     """
-    assert rows.dtype == TICK, rows.dtype
+    assert rows.dtype == table.dtype, rows.dtype
     yield SIGNATURE
     for start in range(0, len(rows), CHUNK):
-        yield b"".join(_tuples(rows[start : start + CHUNK], session_id, provider))
+        yield b"".join(_tuples(table, rows[start : start + CHUNK], session_id, provider))
     yield TRAILER
 
 
-def _tuples(rows: np.ndarray, session_id: str, provider: str) -> list[bytes]:
+def _tuples(table: Table, rows: np.ndarray, session_id: str, provider: str) -> list[bytes]:
     """Return the binary tuple of each row."""
-    statuses, digits = encode_numerics(np.stack([rows[field] for field in NUMERICS]))
-    shapes = _shapes(rows, statuses)
+    statuses, digits = encode_numerics(np.stack([rows[field] for field in table.numerics]))
+    shapes = _shapes(table, rows, statuses)
     order = np.argsort(shapes, kind="stable")
     shapes = shapes[order]
     # As void items: a structured copy goes field by field.
-    columns = _columns(rows.view(f"V{TICK.itemsize}").take(order).view(TICK), digits.take(order, axis=1))
+    columns = _columns(table, rows.view(f"V{table.dtype.itemsize}").take(order).view(table.dtype), digits.take(order, axis=1))
     changes = np.flatnonzero(np.diff(shapes, prepend=-1))
     tuples = np.empty(len(rows), object)
     for start, stop in pairwise([*changes.tolist(), len(rows)]):
-        layout = _layout(int(shapes[start]), session_id, provider)
+        layout = _layout(table, int(shapes[start]), session_id, provider)
         size = len(layout.template)
         block = np.empty((stop - start, size), np.uint8)
         block[:] = layout.template
@@ -148,45 +233,46 @@ def _tuples(rows: np.ndarray, session_id: str, provider: str) -> list[bytes]:
     return made
 
 
-def _columns(rows: np.ndarray, digits: np.ndarray) -> dict[str, np.ndarray]:
-    columns = {field: rows[field] for field in ("symbol", "mitigation_level", "seq", "trades", "quotes", *NULLS, "ts_ns")}
-    for field in ("ts_ns", "event_ns", "recv_ns"):
+def _columns(table: Table, rows: np.ndarray, digits: np.ndarray) -> dict[str, np.ndarray]:
+    columns = {field: rows[field] for field in table.plain}
+    for field in table.times:
         columns[f"time {field}"] = rows[field] // 1000 - PG_EPOCH_US
-    columns |= zip(NUMERICS, digits, strict=True)
+    columns |= zip(table.numerics, digits, strict=True)
     return columns
 
 
-def _shapes(rows: np.ndarray, statuses: np.ndarray) -> np.ndarray:
+def _shapes(table: Table, rows: np.ndarray, statuses: np.ndarray) -> np.ndarray:
     """Return the shape of each row, (n,), int64."""
-    parts: dict[str, np.ndarray] = dict(zip(NUMERICS, statuses, strict=True))
-    for field, null in NULLS.items():
+    parts: dict[str, np.ndarray] = dict(zip(table.numerics, statuses, strict=True))
+    for field, null in table.nulls.items():
         parts[field] = rows[field] == null
-    for field, table in CODES.items():
-        parts[field] = np.minimum(rows[field], len(table))
+    for field, texts in table.codes.items():
+        parts[field] = np.minimum(rows[field], len(texts))
     parts["symbol"] = np.char.str_len(rows["symbol"])
-    parts["flags"] = rows["flags"] & ((1 << len(FLAGS)) - 1)
+    if table.has_flags:
+        parts["flags"] = rows["flags"] & ((1 << len(FLAGS)) - 1)
     shapes = np.zeros(len(rows), np.int64)
     at = 0
-    for name, bits in _SHAPE_BITS.items():
+    for name, bits in table.shape_bits.items():
         shapes |= parts[name].astype(np.int64) << at
         at += bits
     return shapes
 
 
 @lru_cache(maxsize=4096)
-def _layout(shape: int, session_id: str, provider: str) -> _Layout:
+def _layout(table: Table, shape: int, session_id: str, provider: str) -> _Layout:
     parts = {}
-    for name, bits in _SHAPE_BITS.items():
+    for name, bits in table.shape_bits.items():
         parts[name] = shape & ((1 << bits) - 1)
         shape >>= bits
     constants = {"session_id": session_id, "provider": provider, "version": SCHEMA_VERSION}
-    template = bytearray(struct.pack(">h", len(COLUMNS)))
+    template = bytearray(struct.pack(">h", len(table.columns)))
     names, formats, offsets, sources = [], [], [], []
-    for column, kind, field in COLUMNS:
+    for column, kind, field in table.columns:
         value: str | None = constants.get(kind)
         if kind == "code":
-            code, table = parts[field], CODES[field]
-            value = (table[code] or None) if code < len(table) else None
+            code, texts = parts[field], table.codes[field]
+            value = (texts[code] or None) if code < len(texts) else None
         if kind == "flags":
             template += _text_array([name for bit, name in enumerate(FLAGS) if parts["flags"] >> bit & 1])
         elif value is not None:

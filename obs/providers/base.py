@@ -16,6 +16,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 import numpy as np
 
 from obs.errors import ConfigError, DecodeError
+from obs.record.instruments import Instrument
+from obs.record.quotes import Candle
 from obs.record.schema import IGNORED, INPUT, struct_format
 
 MAX_INPUTS_PER_MESSAGE: Final = 1024  # rows that `decode` may write for one message
@@ -135,6 +137,39 @@ class Outgoing:
     covers: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """What a data call of the REST side is signed with."""
+
+    credential: Credential
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A REST call to make. `group`: the venue's limiter group that it counts in. `symbols`: record symbols that it asks about."""
+
+    request: Request
+    group: str
+    symbols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RestLimits:
+    """What the REST side of a venue allows. Symbols have no slot spelling here: where there is a universe, both spellings are one.
+
+    `calls_per_s`: by limiter group, evenly spaced calls that stay under the venue's own limit. `quote_symbols`: the most that one quote
+    call asks about. `candle_group`: the group of candle calls. `needs_token`: data calls want an Auth. `selects`: there is a
+    universe to select from (universe_calls, quote_calls); with False the section must list its symbols.
+    """
+
+    calls_per_s: Mapping[str, float]
+    quote_symbols: int
+    candle_group: str
+    needs_token: bool
+    selects: bool
+
+
 ControlKind = Literal["ack", "refused", "ping", "error", "status", "limit", "auth", "in_use"]
 
 
@@ -180,7 +215,58 @@ class Context:
         return self.buffer
 
 
-class Provider(Protocol):
+class Rest(Protocol):
+    """The REST side of a venue: calls to make, and what their answers say. Pure, as all of a Provider.
+
+    An answer goes to `judge` first, with its status and headers, and only what passes is parsed. Every parse raises DecodeError for an
+    answer that does not read (HTML, cut off, another shape): the call failed, and may be repeated.
+    """
+
+    rest: RestLimits
+
+    def universe_calls(self, day: int) -> list[Call]:
+        """Return the calls whose answers, in this order, make the list of everything that is traded on `day` (YYYYMMDD). No Auth."""
+        ...
+
+    def parse_universe(self, bodies: Sequence[bytes]) -> list[Instrument]:
+        """Return every issue that the venue names, also those that are not to be watched."""
+        ...
+
+    def quote_calls(self, symbols: Sequence[str], auth: Auth | None) -> list[Call]:
+        """Return the calls that together quote `symbols` (record symbols); several may know different figures of the same symbol."""
+        ...
+
+    def parse_quotes(self, body: bytes, symbols: Sequence[str]) -> np.ndarray:
+        """Return QUOTE rows (obs.record.quotes), in any order, of `symbols` alone; one that is missing, or has no price, was not quoted."""
+        ...
+
+    def candle_call(self, symbol: str, bar_ns: int, auth: Auth | None) -> Call:
+        """Return the call for the bar of `symbol` that begins at `bar_ns`, to be made after its end."""
+        ...
+
+    def parse_candle(self, body: bytes, bar_ns: int) -> Candle | None:
+        """Return that bar, None if nothing was traded in it."""
+        ...
+
+    def holiday_call(self, day: int, auth: Auth | None) -> Call | None:
+        """Return the call for the venue's own calendar from `day` (YYYYMMDD) on, None if it has none. At most one a day."""
+        ...
+
+    def parse_holidays(self, body: bytes) -> dict[int, bool]:
+        """Return YYYYMMDD -> whether the market opens on that day."""
+        ...
+
+    def judge(self, status: int, headers: Mapping[str, str], body: bytes) -> float:
+        """Return the seconds to wait before the next call of the group (0.0: no more than usual) if the answer is good.
+
+        Raises RateLimited (wait_s), TokenExpired, or ConnectionLost: reason "api_error"; "unknown_symbol" where one symbol that the venue
+        does not know has cost the whole call, so that it is worth while to ask for fewer. Judged by the body too: an error may come
+        with 200. `headers`: names compare without case, or are lower-case.
+        """
+        ...
+
+
+class Provider(Rest, Protocol):
     """One venue, one market. Every method is a pure function of its arguments, the options and the Context.
 
     `confirmation`: how a subscription is known to work: "ack", or "first_frame" (no answer but data within
@@ -311,11 +397,27 @@ def check_options(options: ProviderOptions, markets: Mapping[str, Sequence[str]]
         raise ConfigError("provider options are wrong", problems=problems)
 
 
-def settings_of(options: ProviderOptions, defaults: Mapping[str, float]) -> dict[str, float]:
-    """Return `defaults` with what `options.options` sets. Raises ConfigError for an unknown name or what is not a positive number."""
+def figure(value: object, *, positive: bool = False) -> float:
+    """Return a number of a REST answer, a JSON number or a text; NaN for what is none, is infinite, below 0, or 0 with `positive`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return NAN
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return NAN
+    return number if 0 <= number < float("inf") and not (positive and number == 0) else NAN
+
+
+def settings_of(options: ProviderOptions, defaults: Mapping[str, float], texts: Sequence[str] = ()) -> dict[str, float]:
+    """Return `defaults` with what `options.options` sets, but for `texts`, which the caller reads.
+
+    Raises ConfigError for an unknown name or what is not a positive number.
+    """
     problems = []
     values = dict(defaults)
     for name, value in options.options.items():
+        if name in texts and isinstance(value, str):
+            continue
         if name not in defaults:
             problems.append(f"providers.{options.name}.{name}: unknown, one of {', '.join(defaults)}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:

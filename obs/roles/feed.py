@@ -1,4 +1,8 @@
-"""The feed of one provider: keeps its connections, decodes, samples, publishes. It never waits for a disk or a database."""
+"""The feed of one provider: keeps its connections, decodes, samples, publishes. It never waits for a disk or a database.
+
+The symbols of the configuration are fixed. Without any, the feed obeys what stands as wanted on the board, from its start and while it
+runs; as long as nothing is wanted it waits without a connection.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+import orjson
 import uvloop
 
 from obs.clock import NS, SYSTEM, Clock
@@ -21,6 +26,7 @@ from obs.providers.base import Credential
 from obs.record.schema import DTYPES
 from obs.ring import attach_ring, fence
 from obs.roles.link import Link
+from obs.roles.placing import Placing, rows_for
 from obs.roles.recorder import Recorder, Rings
 from obs.roles.subscriptions import Standing
 from obs.roles.takeover import take_over
@@ -32,7 +38,8 @@ _BEAT_S: Final = 1.0
 _TAPE_S: Final = 0.01  # inputs wait this long at most for the next batch
 _SAMPLE_S: Final = 0.25  # the grid publishes every half second; this only bounds what a death leaves uncounted
 _CALENDAR_NS: Final = 600 * NS  # how often the calendar's file is read again
-_LINKS: Final = 2  # place of the first link's task, behind grid and heart
+_LOOK_S: Final = 0.2  # between two looks at what is wanted, and at the mitigation level
+_LINKS: Final = 3  # place of the first link's task, behind grid, heart and look
 _CLOSE_S: Final = 1.5  # for the farewell of the sockets
 
 
@@ -56,9 +63,12 @@ class _Feed:
         credentials = [Credential(secret.name, secret.key, secret.secret) for secret in read_secrets(config, os.environ)]
         for credential in credentials:
             log.mask(credential.key, credential.secret)
-        symbols = self._symbols()
+        symbols = [self._provider.slot_symbol(symbol) for symbol in config.symbols]
+        self._moving = not symbols
         rings = {name: attach_ring(path, DTYPES[name], spec.session.session_id) for name, path in spec.session.rings.items()}
-        slots = Slots([self._provider.record_symbol(symbol) for symbol in symbols], config.market, config.venue)
+        rows = rows_for(config.slots * max(1, len(credentials))) if self._moving else len(symbols)
+        names = [self._provider.record_symbol(symbol) for symbol in symbols]
+        slots = Slots(names + [""] * (rows - len(names)), config.market, config.venue)
         self._recorder = Recorder(
             self._provider, slots, Rings(rings["tick"], rings["event"], rings["quarantine"]), self._board, clock, config.name,
             config.mode == "tape",
@@ -66,19 +76,15 @@ class _Feed:
         self._calendar_path = Path(spec.config.data_dir, "state", "calendar.json")
         self._calendar = calendars.load(self._calendar_path)
         self._links = self._make_links(symbols, credentials)
+        self._placing = Placing(self._provider, self._recorder, self._links, log) if self._moving else None
+        self._wanted = b""
+        self._shown_slots: dict[str, object] = {}
         self._pump: asyncio.TimerHandle | None = None
         self._pump_s = _TAPE_S if config.mode == "tape" else _SAMPLE_S
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def _symbols(self) -> list[str]:
-        """The slots: those that poll has put on the board, else those of the configuration."""
-        assert self._spec.provider is not None
-        wanted = self._board["wanted"].read_json() or {}
-        chosen = list(self._spec.provider.symbols) or list(wanted.get("symbols", []))
-        return [self._provider.slot_symbol(symbol) for symbol in chosen]
-
     def _make_links(self, symbols: list[str], credentials: list[Credential]) -> list[Link]:
-        """Deal the symbols to one connection per credential, as many to each as its registrations allow."""
+        """Deal the symbols to one connection per credential, as many to each as its registrations allow. Where they move, none has any."""
         assert self._spec.provider is not None
         config, rng = self._spec.provider, Random(self._clock.wall_ns())
         owners: list[Credential | None] = list(credentials) or [None]
@@ -90,11 +96,11 @@ class _Feed:
         links = []
         for place, credential in enumerate(owners):
             mine = symbols[place * share : (place + 1) * share]
-            if mine:
+            if mine or self._moving:
                 links.append(
                     Link(
                         self._provider, self._recorder, credential, {symbol: rows[symbol] for symbol in mine}, lambda: self._calendar,
-                        self._board, self._clock, self._log, config.hours, rng, self._schedule,
+                        self._board, self._clock, self._log, config.hours, rng, self._schedule, share if self._moving else None,
                     )
                 )  # fmt: skip
         return links
@@ -104,7 +110,7 @@ class _Feed:
         stop = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, stop.set)
         self._take_over()
-        tasks = [asyncio.create_task(self._grid()), asyncio.create_task(self._heart())]
+        tasks = [asyncio.create_task(task) for task in (self._grid(), self._heart(), self._look())]
         assert len(tasks) == _LINKS
         tasks += [asyncio.create_task(link.run()) for link in self._links]  # a link's run ends only after its stop
         self._cell["ready"] = 1
@@ -121,7 +127,8 @@ class _Feed:
         debt = take_over(recorder, self._spec.config.ring.dir, self._spec.config.data_dir)
         if debt is not None:
             self._log.warning("took_over", of_session=debt.snapshot.session_id, lost=debt.restart.lost, start_ns=debt.restart.start_ns)
-        recorder.event("lifecycle", {"what": "feed_started", "pid": os.getpid(), "symbols": len(recorder.slots.symbol) - 1})
+        self._obey()  # Order: after the takeover, which reads the intake that this writes to
+        recorder.event("lifecycle", {"what": "feed_started", "pid": os.getpid(), "symbols": int(recorder.watched.sum())})
 
     def _schedule(self) -> None:
         """See that what was staged is processed soon, together with what comes meanwhile."""
@@ -140,8 +147,27 @@ class _Feed:
             if wait_ns < 0:
                 self._recorder.turn(self._clock.wall_ns())
                 continue
-            # At most a second: the wall clock may step while we sleep.
-            await asyncio.sleep(min(wait_ns / NS + 0.001, 1.0))
+            # Not for long: the wall clock may step, or the level change, while we sleep.
+            await asyncio.sleep(min(wait_ns / NS + 0.001, _LOOK_S))
+
+    async def _look(self) -> None:
+        """Obey the board: which slots are wanted, how fine the grid is."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._recorder.obey_level()
+            self._obey()
+            self._show_slots(if_new=True)
+
+    def _obey(self) -> None:
+        if self._placing is None:
+            return
+        text = self._board["wanted"].read()
+        if text == self._wanted:
+            self._placing.arrange()  # what was learned meanwhile, what was not possible before
+            return
+        self._wanted = text
+        wanted = orjson.loads(text)
+        self._placing.want(wanted.get("symbols", ()), int(wanted.get("version", 0)))
 
     async def _heart(self) -> None:
         read_ns = self._clock.mono_ns()
@@ -169,13 +195,15 @@ class _Feed:
         cell["disconnected_ns"] = sum(state.disconnected_ns + (0 if state.connected else now - state.since_ns) for state in states)
         cell["log_dropped"] = self._log.dropped
         self._board["link"].write_json([self._shown(link) for link in self._links])
-        actual = {
-            symbol: standing.value
-            for link in self._links
-            for standing in Standing
-            for _, symbol in link.subscriptions.of(standing)
-        }
-        self._board["actual"].write_json({"slots": actual, "ns": self._clock.wall_ns()})
+        self._show_slots()
+
+    def _show_slots(self, if_new: bool = False) -> None:
+        slots = {symbol: standing for link in self._links for symbol, standing in link.standings().items()}
+        version = self._placing.version if self._placing is not None else 0
+        actual = {"slots": slots, "capacity": sum(link.room for link in self._links), "version": version}
+        if not if_new or actual != self._shown_slots:
+            self._shown_slots = actual
+            self._board["actual"].write_json(actual | {"ns": self._clock.wall_ns()})
 
     @staticmethod
     def _shown(link: Link) -> dict[str, object]:
@@ -184,7 +212,7 @@ class _Feed:
             "name": link.name, "pid": os.getpid(), "connected": state.connected, "since_mono_ns": state.since_ns,
             "connection_no": state.connection_no, "attempt": state.attempt, "reconnects": state.reconnects,
             "last_reason": state.last_reason, "closed_market": state.closed_market,
-            "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)),
+            "waiting": not link.rows, "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)),
             "wanted": len(link.subscriptions.pairs), "refused": link.subscriptions.silent_symbols(),
         }  # fmt: skip
 

@@ -1,10 +1,12 @@
 """One connection of a feed, kept alive for ever: budget, approval key, connect, subscribe, confirm, and the gap when it ends.
 
 It joins a provider (what to say) with a wire connection (how) and tells the recorder what was lost. One Link per
-credential; each has its own symbols.
+credential; each has its own symbols, which may change while it runs (`add`, `release`, then `rearranged`): a link that has
+none waits without a connection. A symbol that is released has left once the venue has confirmed it; only then is its row free.
 
 Invariant: a loss is open (Recorder.open_gap) from the last message of the connection that ended until every subscription
-of the next has been answered, whatever happens between.
+of the next has been answered, whatever happens between. A symbol has no part in what was lost before it got its slot, or is
+after it was released.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from obs.clock import NS, Clock
 from obs.errors import AuthRejected, ConnectionLost
 from obs.log import Log
 from obs.market.calendar import Calendar
-from obs.providers.base import CHANNELS, Approval, Context, Control, Credential, Provider
+from obs.providers.base import CHANNELS, Approval, Context, Control, Credential, Outgoing, Provider
 from obs.roles.recorder import Recorder
 from obs.roles.subscriptions import Standing, Subscriptions
 from obs.shm import Board
@@ -33,6 +35,8 @@ _RETRY_REFUSED_S: Final = 60
 _AUTH_WAIT_S: Final = 600  # rejected credentials: asked for again this rarely, a block of the app key is worse
 _QUIET_RATE: Final = 50  # silence of so many mean intervals between messages is no quiet market
 _REST_TIMEOUT_S: Final = 10
+_LEARNED_S: Final = 600  # a limit that the venue has shown is believed for so long
+_NEVER_NS: Final = 2**62
 
 
 @dataclass
@@ -50,13 +54,16 @@ class LinkState:
 
 
 class Link:
-    """The connection of one credential. `rows`: symbol -> row of the slots' table."""
+    """The connection of one credential. `rows`: symbol -> row of the slots' table.
+
+    `slots`: how many symbols it may get, where they move; None: those of `rows` are all, and known to fit.
+    """
 
     def __init__(
         self, provider: Provider, recorder: Recorder, credential: Credential | None, rows: dict[str, int], calendar: Callable[[], Calendar],
-        board: Board, clock: Clock, log: Log, hours: str, rng: Random, staged: Callable[[], None],
+        board: Board, clock: Clock, log: Log, hours: str, rng: Random, staged: Callable[[], None], slots: int | None = None,
     ) -> None:  # fmt: skip
-        self._provider, self._recorder, self._credential, self._rows = provider, recorder, credential, rows
+        self._provider, self._recorder, self._credential, self.rows = provider, recorder, credential, dict(rows)
         self._calendar, self._board, self._clock, self._log, self._hours, self._rng = calendar, board, clock, log, hours, rng
         self._staged = staged  # called after each message
         self.name = credential.name if credential is not None else provider.options.name
@@ -71,11 +78,104 @@ class Link:
         self._heard = 0  # of them, at the last look; _last_mono: of the last look that found more
         self._closing = ""  # why we close it ourselves
         self._wait_s = 0.0  # asked for by the venue
-        self._row_array = np.array(sorted(rows.values()), np.int64)
+        self._slots, self._cost = slots, provider.registrations(1)
+        self.leaving: dict[str, int] = {}  # symbol -> its row, until the venue has confirmed that it has left
+        self.freed: Callable[[int], None] = lambda row: None  # called with the row of a symbol that has left
+        self._moved_ns: dict[str, int] = {}  # symbol -> monotonic time of a wish that the venue has not confirmed yet
+        self._since: dict[str, int] = {}  # symbol -> when it got its slot, if that was after the last gap ended
+        self._row_array = np.zeros(0, np.int64)
+        self._named: dict[int, str] = {}
+        self._first_frames = provider.confirmation == "first_frame"
+        self._listening = False  # for first frames
+        self._nudge = asyncio.Event()
         self._refused_since: dict[str, int] = {}
         self._recovered = False
         self._paused = False
         self._backoff_s = 0.0
+        self.rearranged()
+
+    # --- the symbols, which may move
+
+    @property
+    def room(self) -> int:
+        """How many symbols it can hold, as far as is known."""
+        most = len(self.rows) if self._slots is None else self._slots
+        learned = self.subscriptions.learned
+        return most if learned is None else min(most, learned // self._cost)
+
+    def add(self, symbol: str, row: int) -> None:
+        """Take over a symbol, in a row that the recorder has assigned to it."""
+        now = self._clock.wall_ns()
+        connected = self.state.connected
+        if not connected and self._recorder.lost_since(self) is not None:
+            self._recorder.disconnected(np.array([row]), now)  # its first record follows a gap
+        self._since[symbol] = _NEVER_NS if connected else now
+        self.rows[symbol] = row
+        self._moved_ns[symbol] = self._clock.mono_ns()
+        self.subscriptions.want((channel, symbol) for channel in self._provider.options.channels)
+
+    def release(self, symbol: str) -> None:
+        """Give a symbol up: at once if the venue does not send it, else when it has confirmed that it has left."""
+        now = self._clock.wall_ns()
+        row = self.rows.pop(symbol)
+        lost_ns = self._recorder.lost_since(self)
+        since = self._since.pop(symbol, 0)
+        if lost_ns is not None and max(lost_ns, since) < now:
+            self._recorder.gap(max(lost_ns, since), now, self._gap_reason(), symbol=self._provider.record_symbol(symbol))
+        if symbol in self._refused_since:
+            self._refused_gap(symbol, now, "released")
+            del self._refused_since[symbol]
+        self._recorder.release(row)
+        self._moved_ns[symbol] = self._clock.mono_ns()
+        self.leaving[symbol] = row
+        told = self.subscriptions.release(symbol)
+        if not self.state.connected:
+            self.subscriptions.leaving.clear()  # of a connection that has ended
+        if not told or not self.state.connected:
+            self._gone(symbol, "was not subscribed")
+
+    def rearranged(self) -> None:
+        """Take note of other rows: call it once after some symbols have moved, before anything else can happen."""
+        self._row_array = np.array(sorted(self.rows.values()), np.int64)
+        self._named = {row: symbol for symbol, row in (*self.rows.items(), *self.leaving.items())}
+        if self._context is not None:
+            self._context = self._make_context()
+        self._nudge.set()
+
+    def standings(self) -> dict[str, str]:
+        """Return symbol -> how it stands; of several channels the one that stands worst."""
+        found = {symbol: standing.value for standing in Standing for _, symbol in self.subscriptions.of(standing)}
+        return found | dict.fromkeys(self.leaving, "leaving")
+
+    def _make_context(self) -> Context:
+        # Row i + 1 of the context is row i + 1 of the slots; those of other links stay unused.
+        symbols = [""] * max(self._named, default=0)
+        for row, symbol in self._named.items():
+            symbols[row - 1] = symbol
+        return self._provider.context(symbols)
+
+    def _confirmed(self, pair: tuple[str, str]) -> None:
+        """The venue has confirmed a pair that it had not before."""
+        symbol, channels = pair[1], self._provider.options.channels
+        if symbol in self._moved_ns and all(self.subscriptions.is_confirmed((channel, symbol)) for channel in channels):
+            self._tell_move("allocate_confirmed", symbol)
+        for gone in self.subscriptions.proved_gone(pair) if self._provider.replaces else ():
+            self._left(gone, "first frame of another")
+
+    def _left(self, pair: tuple[str, str], by: str) -> None:
+        """The venue has confirmed that it sends a pair no longer."""
+        if self.subscriptions.left(pair) and not self.subscriptions.leaves(pair[1]):
+            self._gone(pair[1], by)
+
+    def _gone(self, symbol: str, by: str) -> None:
+        row = self.leaving.pop(symbol)
+        self._tell_move("release_confirmed", symbol, by=by)
+        self.rearranged()
+        self.freed(row)
+
+    def _tell_move(self, what: str, symbol: str, **facts: str) -> None:
+        took_ns = self._clock.mono_ns() - self._moved_ns.pop(symbol)
+        self._recorder.event("slot", {"what": what, "link": self.name, "seconds": round(took_ns / NS, 3), **facts}, symbol)
 
     # --- MessageSink: called by the wire, must not wait
 
@@ -87,6 +187,7 @@ class Link:
         self._opened_mono = self._last_mono = self._clock.mono_ns()
         self._messages = self._heard = 0
         self._recovered = False
+        self._listening = self._first_frames
         self._closing = ""
 
     def on_message(self, payload: bytes | memoryview, recv_ns: int) -> None:
@@ -96,7 +197,7 @@ class Link:
         self._messages += 1
         for control in controls:
             self._obey(control)
-        if not self._recovered and self._provider.confirmation == "first_frame":
+        if self._listening:
             self._confirm_by_data()
         self._staged()
 
@@ -108,7 +209,14 @@ class Link:
         self.state.connected, self.state.since_ns = False, self._clock.mono_ns()
         self.state.last_reason = self._closing or reason
         self._recorder.disconnected(self._row_array, now)
+        if self._recorder.lost_since(self) is None:
+            self._since.clear()
+        else:  # of an earlier connection: who came since has lost nothing before now
+            self._since = {symbol: min(since, now) for symbol, since in self._since.items()}
         self._recorder.open_gap(self, self._last_ns)
+        self.subscriptions.leaving.clear()
+        for symbol in list(self.leaving):
+            self._gone(symbol, "disconnect")
 
     # --- the life of the link
 
@@ -118,7 +226,7 @@ class Link:
         self._last_ns = self._clock.wall_ns()
         while True:
             await self._until_open()
-            if await self._spend_budget():
+            if await self._until_wanted() or await self._spend_budget():
                 continue
             lived_s = 0.0
             try:
@@ -133,9 +241,12 @@ class Link:
                 self._log.warning("connect_failed", link=self.name, reason=reason, text=str(error))
             if reason == "stopped":
                 return
+            if reason == "nothing_wanted":
+                self._forgive()
+                continue
             if self._market_closed():
                 if reason == "market_closed":
-                    self._recorder.forgive(self)
+                    self._forgive()
                 continue
             state.attempt = attempt_after(state.attempt, lived_s)
             state.reconnects += 1
@@ -156,6 +267,21 @@ class Link:
         if self.state.closed_market:
             self.state.closed_market = False
             self._last_ns = self._clock.wall_ns()  # a loss begins now at the earliest, not when the market closed
+
+    async def _until_wanted(self) -> bool:
+        """Wait for symbols, without a connection; return whether there were none."""
+        if self.rows:
+            return False
+        self._forgive()  # each symbol's own loss was told when it was released
+        while not self.rows:
+            self._nudge.clear()
+            await self._nudge.wait()
+        self._last_ns = self._clock.wall_ns()
+        return True
+
+    def _forgive(self) -> None:
+        self._since.clear()
+        self._recorder.forgive(self)
 
     def _market_closed(self) -> bool:
         if self._hours == "always":
@@ -192,11 +318,7 @@ class Link:
         """One connection from handshake to close; return how long it was open. Raises ConnectionLost, AuthRejected."""
         provider, limits = self._provider, self._provider.limits
         token = await self._approval()
-        # Row i + 1 of the context is row i + 1 of the slots; those of other links stay unused.
-        symbols = [""] * (int(self._row_array.max()) if len(self._row_array) else 0)
-        for symbol, row in self._rows.items():
-            symbols[row - 1] = symbol
-        self._context = provider.context(symbols)
+        self._context = self._make_context()
         self.subscriptions.reconnected()
         if self._connection is None:  # one object for all lives: it keeps the TLS context
             options = ConnectOptions(
@@ -216,7 +338,8 @@ class Link:
             tending.cancel()
             closing.cancel()
             await asyncio.gather(tending, closing, return_exceptions=True)
-        tell = self._log.info if self.state.last_reason in ("stopped", "market_closed") else self._log.warning
+        quiet = self.state.last_reason in ("stopped", "market_closed", "nothing_wanted")
+        tell = self._log.info if quiet else self._log.warning
         facts = {"reason": self.state.last_reason, "code": closed.code, "text": closed.detail, "messages": self._messages}
         tell("disconnected", link=self.name, **facts)
         return (self._clock.mono_ns() - self._opened_mono) / NS
@@ -238,18 +361,18 @@ class Link:
         return approval.key
 
     async def _tend(self, connection: Connection, token: str) -> None:
-        """Subscribe, ask again for what is not answered, and watch for a venue that has gone silent."""
+        """Say what is to be said, one message at a time, and watch for a venue that has gone silent."""
         try:
-            await self._ask(connection, self.subscriptions.of(Standing.WANTED), token)
-            confirm_ns = int(self._provider.limits.confirm_s * NS)
             while True:
-                await asyncio.sleep(0.25)
+                said = self._next_message(token)
+                if said is not None:
+                    connection.send(said.payload, said.text)
+                    self._listening = self._first_frames
+                    await connection.drain()
+                    await asyncio.sleep(said.spacing_s)
+                else:
+                    await self._until_nudged(0.25)
                 now = self._clock.mono_ns()
-                late = self.subscriptions.overdue(now, confirm_ns)
-                again = self.subscriptions.to_retry(now, _RETRY_REFUSED_S * NS)
-                if late or again:
-                    everything = list(self.subscriptions.pairs) if self._provider.replaces else [*late, *again]
-                    await self._ask(connection, everything, token)
                 self._settle()
                 self._note_refused()
                 if self._silent(now):
@@ -259,15 +382,55 @@ class Link:
                     self.end_gap(self._clock.wall_ns())  # of an earlier connection; the time from now on is no loss
                     self._closing = "market_closed"
                     connection.close("market_closed")
+                elif not self.subscriptions.pairs and (self._provider.replaces or not self.leaving):
+                    self.end_gap(self._clock.wall_ns())
+                    self._closing = "nothing_wanted"
+                    connection.close("nothing_wanted")
         except ConnectionLost:
             return  # wait_closed tells why
 
-    async def _ask(self, connection: Connection, pairs: list[tuple[str, str]], token: str) -> None:
-        for outgoing in self._provider.subscribe(pairs, token):
-            connection.send(outgoing.payload, outgoing.text)
-            self.subscriptions.asked(outgoing.covers, self._clock.mono_ns())
-            await connection.drain()
-            await asyncio.sleep(outgoing.spacing_s)
+    async def _until_nudged(self, seconds: float) -> None:
+        """Wait, but no longer than until something moves."""
+        self._nudge.clear()
+        waiting = asyncio.create_task(self._nudge.wait())
+        try:
+            await asyncio.wait((waiting,), timeout=seconds)
+        finally:
+            waiting.cancel()
+
+    def _next_message(self, token: str) -> Outgoing | None:
+        """Return the message to send now, noted as sent; None: there is nothing to say. Who leaves makes room before others ask."""
+        provider, subscriptions, now = self._provider, self.subscriptions, self._clock.mono_ns()
+        confirm_ns, retry_ns = int(provider.limits.confirm_s * NS), _RETRY_REFUSED_S * NS
+        subscriptions.forget_limit(now, _LEARNED_S * NS)
+        if provider.replaces:
+            return self._next_request(token, now, confirm_ns, retry_ns)
+        pair = subscriptions.next_leave(now, confirm_ns, retry_ns)
+        if pair is not None:
+            (outgoing,) = provider.unsubscribe([pair], token)
+            subscriptions.told_to_leave(pair, now)
+            return outgoing
+        pair = subscriptions.next_ask(now, confirm_ns, retry_ns, None if self._slots is None else provider.limits.registrations)
+        if pair is None:
+            return None
+        (outgoing,) = provider.subscribe([pair], token)
+        subscriptions.asked([pair], now)
+        return outgoing
+
+    def _next_request(self, token: str, now: int, confirm_ns: int, retry_ns: int) -> Outgoing | None:
+        """The same where each request replaces the whole set."""
+        subscriptions = self.subscriptions
+        for pair in subscriptions.silent_leavers(now, confirm_ns):
+            self._left(pair, "silence")
+        self._listening = self._first_frames and not (self._recovered and subscriptions.settled() and not subscriptions.leaving)
+        due = subscriptions.due(now, confirm_ns, retry_ns)
+        if not subscriptions.pairs or not (due or subscriptions.untold()):
+            return None
+        (outgoing,) = self._provider.subscribe(list(subscriptions.pairs), token)
+        subscriptions.requests += 1
+        subscriptions.asked(due, now)
+        subscriptions.left_out(now)
+        return outgoing
 
     def _obey(self, control: Control) -> None:
         connection = self._connection
@@ -278,9 +441,16 @@ class Link:
                 return
         pair = (control.channel, control.symbol)
         if control.kind == "ack" and control.registered:
-            self.subscriptions.confirmed(pair)
+            if self.subscriptions.confirmed(pair):
+                self._confirmed(pair)
+        elif control.kind == "ack":
+            self._left(pair, "answer")
         elif control.kind in ("refused", "limit"):
             self.subscriptions.refused(pair, control.code, control.retry)
+            if control.kind == "limit":
+                self.subscriptions.limit(self._clock.mono_ns())
+                if self._slots is not None:
+                    self.subscriptions.want_again(pair)  # when there is room: one of those that do not fit is released
             payload = {"what": control.kind, "channel": control.channel, "code": control.code, "text": control.text}
             self._recorder.event("slot", payload, control.symbol)
         elif control.kind == "in_use":
@@ -293,11 +463,14 @@ class Link:
             connection.close(control.kind)
 
     def _confirm_by_data(self) -> None:
-        latest = self._recorder.latest
-        for kind, row in zip(latest["kind"].tolist(), latest["row"].tolist(), strict=True):
-            symbol = next((name for name, place in self._rows.items() if place == row), None)
-            if symbol is not None:
-                self.subscriptions.confirmed((CHANNELS[kind], symbol))
+        latest, named, now = self._recorder.latest, self._named, self._clock.mono_ns()
+        places = zip(latest["kind"].tolist(), latest["row"].tolist(), strict=True)
+        # A list, by the names of now: what is confirmed may free rows, and others get them.
+        for pair in [(CHANNELS[kind], named[row]) for kind, row in places if row in named]:
+            if pair in self.subscriptions.leaving:
+                self.subscriptions.leaving[pair].heard_ns = now
+            elif self.subscriptions.confirmed(pair):
+                self._confirmed(pair)
 
     def _settle(self) -> None:
         """Once every subscription has been answered: the loss is over."""
@@ -321,10 +494,11 @@ class Link:
         return "ws_disconnect"
 
     def _symbols_concerned(self) -> list[str] | None:
-        """The symbols of this link, None (all) if it is the only one."""
-        if len(self._row_array) + 1 == self._recorder.slots.rows:
+        """The symbols of this link that have lost all of an open gap, None (all) if it has all there are."""
+        late = {symbol for symbol, since in self._since.items() if since > (self._recorder.lost_since(self) or 0)}
+        if not late and len(self._row_array) == self._recorder.watched.sum():
             return None
-        return [self._provider.record_symbol(symbol) for symbol in self._rows]
+        return [self._provider.record_symbol(symbol) for symbol in self.rows if symbol not in late]
 
     def _note_refused(self) -> None:
         """A symbol that the venue does not send is a loss each minute that it lasts."""
@@ -373,8 +547,13 @@ class Link:
         self._recorder.event("reconnection_event", payload)
 
     def end_gap(self, now_ns: int) -> None:
-        """Publish the loss that is still open, if one is."""
+        """Publish the loss that is still open, if one is; that of a symbol which came meanwhile begins with its slot."""
+        lost_ns = self._recorder.lost_since(self)
+        late = [(symbol, since) for symbol, since in self._since.items() if lost_ns is not None and lost_ns < since < now_ns]
         self._recorder.close_gap(self, now_ns, self._gap_reason(), self._symbols_concerned())
+        for symbol, since in late:
+            self._recorder.gap(since, now_ns, self._gap_reason(), symbol=self._provider.record_symbol(symbol))
+        self._since.clear()
 
     def stop(self) -> None:
         """Close the socket, at an ordered stop; a loss that is open ends here."""

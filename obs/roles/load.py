@@ -1,8 +1,8 @@
 """The loader of one provider: rings and archive to PostgreSQL, exactly once. It never pushes back.
 
-Rows of the present session come from its ring; what has left the ring, and sessions before it, from the archive. Gap rows
-and minutes come from system/events, which the archive writer has made durable. While the database is away it waits and says
-so; nothing else of the provider notices.
+Rows of the present session come from its rings; what has left a ring, and sessions before it, from the archive. Gap rows
+and minutes come from system/events, which the archive writer has made durable; the day's universe from its file. While the
+database is away it waits and says so; nothing else of the provider notices.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from obs.pg.bars import fill_bars
 from obs.pg.connect import Connection, Dsn, close, connect
 from obs.pg.embedded import EmbeddedPostgres
 from obs.pg.gaps import GapLoader, TextPosition
-from obs.pg.loader import TickLoader
+from obs.pg.loader import RingLoader
 from obs.pg.migrate import migrate
 from obs.pg.proof import session_rows
-from obs.record.jsonl import TickLines
-from obs.record.schema import TICK
+from obs.record.jsonl import SwingLines, TickLines
+from obs.record.schema import DTYPES
 from obs.ring import Ring, attach_ring
-from obs.roles.loading import SessionLoad, rejected_folder, rejected_to
+from obs.roles.loading import LOADED, SessionLoad, rejected_folder, rejected_to
 from obs.roles.minutes import Minutes
 from obs.roles.sink import Progress, Stop, begin, run_sink
+from obs.roles.universe_load import UniverseLoad
 from obs.segment.format import Series
 from obs.segment.sessions import SessionInfo, read_sessions
 from obs.segment.textlog import TextLog, day_files, day_name, json_object, text_lines
@@ -62,16 +63,17 @@ class _Load:
         self._name = spec.provider.name
         self._root: Path = spec.config.data_dir
         self._tz = ZONES[spec.provider.market]
-        self._series = Series(self._root, "scalp", self._name, spec.provider.market)
+        self._series = {ring: Series(self._root, dataset, self._name, spec.provider.market) for ring, dataset in LOADED.items()}
         self._events = self._root / "system" / "events" / self._name
         self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
         rejected = rejected_folder(self._root, self._name)
         self._rejected = TextLog(self._root, rejected, day_name(self._tz, "_rejected.jsonl"), progress.waiting)
-        self._loads: dict[str, SessionLoad] = {}
+        self._loads: dict[tuple[str, str], SessionLoad] = {}  # by session and ring
         self._finished: set[str] = set()
         # An embedded server may come back at another place: it is asked before each connect.
         self._dsn: Dsn = spec.dsn or EmbeddedPostgres(self._root / "pg").dsn
         self._gaps = GapLoader(self._dsn, self._name, self._holder)
+        self._universes = UniverseLoad(self._dsn, self._root, spec.provider.market, log)
         self._position = TextPosition("", 0)
         self._late: dict[str, int] = {}  # older day file -> offset behind what was read of it by this process
         self._minutes = Minutes()
@@ -102,13 +104,16 @@ class _Load:
                 if self._round() == 0:
                     break
             except LoadRetryable as error:
-                self._log.warning("stopped_behind", text=str(error), watermarks={key: load.watermark for key, load in self._loads.items()})
+                self._log.warning("stopped_behind", text=str(error), watermarks=self._watermarks())
                 break
         self._finish_bars()
         for load in self._loads.values():
             load.close()
         self._gaps.close()
         self._rejected.close()
+
+    def _watermarks(self) -> dict[str, int]:
+        return {f"{session}/{ring}": load.watermark for (session, ring), load in self._loads.items() if not load.untouched}
 
     def _round(self) -> int:
         if not self._ready:
@@ -121,10 +126,11 @@ class _Load:
         if now - self._committed_ns >= int(self._spec.config.loader.flush_s * NS) or self._much_waits():
             self._committed_ns = now
             for load in list(self._loads.values()):
-                moved += load.step()
-                if load.done:
-                    self._end(load)
+                moved += 0 if load.done else load.step()
+            for session_id in {load.session_id for load in self._loads.values() if load.done}:
+                self._end_if_done(session_id)
         moved += self._copy_gaps()
+        self._universes.step(now)
         self._fill_minutes()
         self._count()
         return moved
@@ -138,7 +144,7 @@ class _Load:
         self._position = self._gaps.open()
         self._finished = {str(row["session_id"]) for row in session_rows(conn, self._name) if row["ended_ns"] is not None}
         for load in self._loads.values():
-            load.open()
+            load.reopen()
         self._minutes.start(conn, self._name, self._events, self._clock.wall_ns())
         close(conn)
         self._ready = True
@@ -155,54 +161,65 @@ class _Load:
         for info in read_sessions(self._root, self._name):
             if info.session_id in self._finished:
                 continue
-            load = self._loads.get(info.session_id)
-            if load is None:
-                load = self._loads[info.session_id] = self._load_of(info)
+            if (info.session_id, "tick") not in self._loads:
+                self._loads |= {(info.session_id, ring): self._load_of(info, ring) for ring in LOADED if _has(info, ring)}
                 self._gaps.save_sessions([_session(info, stored=False)])
-            if info.ended is not None and load.final is None:
-                load.final = info.ended.get("tick")
-                if load.final is None:  # its ring went with the host: what the archive has is all there is
-                    self._end_without_ring(load)
+            for ring in LOADED if info.ended is not None else ():
+                load = self._loads.get((info.session_id, ring))
+                if load is not None and load.final is None:
+                    load.final = (info.ended or {}).get(ring)
+                    if load.final is None:  # its ring went with the host: what the archive has is all there is
+                        self._end_without_ring(load)
 
-    def _load_of(self, info: SessionInfo) -> SessionLoad:
-        keep = rejected_to(self._rejected, TickLines(self._name, info.session_id).encode, self._note_rejected)
-        loader = TickLoader(self._dsn, self._name, info.session_id, self._holder, keep)
-        return SessionLoad(loader, info.session_id, self._series, self._ring_of(info.session_id), self._spec.config.loader.rows)
+    def _load_of(self, info: SessionInfo, ring: str) -> SessionLoad:
+        lines = TickLines(self._name, info.session_id) if ring == "tick" else SwingLines(self._name, info.session_id)
+        more = {} if ring == "tick" else {"session_id": info.session_id, "ring": ring}
+        keep = rejected_to(self._rejected, lines.encode, self._note_rejected, more)
+        loader = RingLoader(self._dsn, self._name, info.session_id, self._holder, keep, ring)
+        attached = self._ring_of(info.session_id, ring)
+        return SessionLoad(loader, info.session_id, self._series[ring], attached, self._spec.config.loader.rows)
 
-    def _ring_of(self, session_id: str) -> Ring | None:
-        path = block_path(self._spec.config.ring.dir, self._root, session_id, "tick")
+    def _ring_of(self, session_id: str, ring: str) -> Ring | None:
+        path = block_path(self._spec.config.ring.dir, self._root, session_id, ring)
         try:
-            return attach_ring(path, TICK, session_id)
+            return attach_ring(path, DTYPES[ring], session_id)
         except (FileNotFoundError, SchemaMismatch):
             return None
 
     def _end_without_ring(self, load: SessionLoad) -> None:
-        gap = self._lost_ring_line(load.session_id)
+        gap = self._lost_ring_line(load.session_id, load.ring)
         if gap is not None:
             load.host_death = gap
             load.final = int(gap["first_seq"]) - 1
 
-    def _lost_ring_line(self, session_id: str) -> dict[str, Any] | None:
-        """Find the archive's gap line without an end of this session's tick ring."""
+    def _lost_ring_line(self, session_id: str, ring: str) -> dict[str, Any] | None:
+        """Find the archive's gap line without an end of a ring of this session."""
         for path in reversed(day_files(self._events)):
             for _, line in text_lines(path):
                 if b'"last_seq":null' in line and session_id.encode() in line:
                     gap = json_object(line)
-                    named = gap.get("sink") == "archive" and gap.get("ring") == "tick" and gap.get("session_id") == session_id
+                    named = gap.get("sink") == "archive" and gap.get("ring") == ring and gap.get("session_id") == session_id
                     if named and type(gap.get("first_seq")) is int:
                         return gap
         return None
 
-    def _end(self, load: SessionLoad) -> None:
-        """All of an ended session is in the database: say so there, and look at it no more."""
-        load.close_host_death()
-        info = next(info for info in read_sessions(self._root, self._name) if info.session_id == load.session_id)
+    def _end_if_done(self, session_id: str) -> None:
+        """If all rings of an ended session are in the database, say so there, and look at it no more."""
+        loads = [load for load in self._loads.values() if load.session_id == session_id]
+        if not all(load.done for load in loads):
+            return
+        for load in loads:
+            load.close_host_death()
+        info = next(info for info in read_sessions(self._root, self._name) if info.session_id == session_id)
         self._gaps.save_sessions([_session(info, stored=True)])
-        self._finished.add(load.session_id)
-        self._minutes.note(load.session_id, load.watermark)
-        del self._loads[load.session_id]
-        load.close()
-        self._log.info("session_loaded", session=load.session_id, rows=load.watermark + 1, from_archive=load.from_archive)
+        self._finished.add(session_id)
+        for load in loads:
+            if load.ring == "tick":
+                self._minutes.note(session_id, load.watermark)
+            del self._loads[session_id, load.ring]
+            load.close()
+        rows = {load.ring: load.watermark + 1 for load in loads}
+        self._log.info("session_loaded", session=session_id, rows=rows, from_archive=sum(load.from_archive for load in loads))
 
     def _note_rejected(self, seq: int, text: str) -> None:
         self._cell["rejected"] += 1
@@ -269,7 +286,8 @@ class _Load:
         In a thread with a connection of its own: a full minute takes the database seconds, which no row is to wait for.
         """
         for load in self._loads.values():
-            self._minutes.note(load.session_id, load.watermark)
+            if load.ring == "tick":
+                self._minutes.note(load.session_id, load.watermark)
         if self._filling is not None and self._filling.is_alive():
             return
         self._minutes.put_back(self._taken)  # what the thread has not filled: the database was away
@@ -323,10 +341,15 @@ class _Load:
 
     def _count(self) -> None:
         cell = self._cell
-        present = self._loads.get(self._spec.session.session_id) if self._spec.session else None
+        present = self._loads.get((self._spec.session.session_id, "tick")) if self._spec.session else None
         if present is not None:
             cell["stored"] = present.watermark + 1
         cell["lost"] = sum(load.lost for load in self._loads.values())
+
+
+def _has(info: SessionInfo, ring: str) -> bool:
+    """Whether a session has that ring; one that does not say has all."""
+    return ring == "tick" or not info.start.rings or ring in info.start.rings
 
 
 def _session(info: SessionInfo, *, stored: bool) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Losses:
         self._events, self._session_id, self._provider, self._symbols = events, events.ring.session_id, provider, symbols
         self._open: dict[object, tuple[int, int]] = {}  # whose -> since when, and the monotonic time at which it was opened
         self._told: deque[tuple[int, int, str]] = deque(maxlen=_REMEMBERED)  # start, end, name
-        self._waiting: list[Missed] = []
+        self._waiting: list[tuple[str, Missed]] = []  # with the symbol: its row may have another by the time it is told
         self.count = 0
 
     @property
@@ -56,6 +56,10 @@ class Losses:
         if reason != "venue_count":
             self._told.append((start_ns, end_ns, f"{self._session_id}/event/{seq}"))
         self.count += 1
+
+    def since(self, whose: object) -> int | None:
+        """Return the start of an open span, None if it is not open."""
+        return self._open[whose][0] if whose in self._open else None
 
     def begin(self, whose: object, start_ns: int, mono_ns: int) -> None:
         """Open a span; one that is open already goes on."""
@@ -78,17 +82,17 @@ class Losses:
 
     def missed(self, steps: list[Missed]) -> None:
         """Take steps of the venue's count that our trades do not explain; `tell_missed` tells them."""
-        self._waiting += steps
+        self._waiting += [(self._symbols[step.row].decode(), step) for step in steps]
 
     def tell_missed(self, at_last: bool = False) -> None:
         """Tell the steps that nothing is open for any more; `at_last`: all of them."""
         if not self._waiting or (self._open and not at_last):
             return
         waiting, self._waiting = self._waiting, []
-        for step in waiting:
+        for symbol, step in waiting:
             start_ns = step.start_ns or step.end_ns
             inside = next((name for start, end, name in self._told if start <= step.end_ns and end >= start_ns), None)
             self.tell(
-                start_ns, step.end_ns, "venue_count", symbol=self._symbols[step.row].decode(), acc_volume_before=step.before,
-                acc_volume_after=step.after, inside=inside,
+                start_ns, step.end_ns, "venue_count", symbol=symbol, acc_volume_before=step.before, acc_volume_after=step.after,
+                inside=inside,
             )  # fmt: skip

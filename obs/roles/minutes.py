@@ -29,7 +29,7 @@ class Minutes:
     def start(self, conn: Connection, provider: str, events: Path, now_ns: int) -> None:
         """Look back for minutes that an earlier loader read of and did not fill."""
         for mark in watermarks(conn, provider):
-            if mark.source_type == "ring":
+            if mark.source_type == "ring" and mark.ring == "tick":
                 self.note(mark.session_id, mark.last_seq)
         last_ns = last_bar_ns(conn, provider, now_ns - _LOOK_BACK_NS)
         for path in day_files(events)[-_LOOK_BACK_FILES:]:

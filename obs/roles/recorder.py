@@ -5,6 +5,10 @@ taped, committed to the intake cell, published. The wall-clock grid cuts the bat
 grid point is taken, everything before the point has been published. So an input belongs to the minute of the record it
 is folded into, which is also the minute of its receive time.
 
+Rows of the table are given to symbols and taken back while all this goes on (obs.roles.placing decides). A row that is released
+counts what still comes for it as ignored, until it is free; a row that counted anything in the present bucket gets no other
+symbol before the bucket is closed (`clean`), which may be earlier than its minute ends. So a counts event is of one symbol.
+
 Order, the heart of the accounting (obs.ledger.intake): the intake is committed, then the records are published.
 """
 
@@ -22,7 +26,7 @@ from obs.ledger import Intake, Snapshot, counts_payloads
 from obs.providers.base import Context, Control, Fault, Provider
 from obs.record.chunks import message_chunks
 from obs.record.events import make_event
-from obs.record.schema import INPUT, INPUT_TRADE
+from obs.record.schema import IGNORED, INPUT, INPUT_TRADE
 from obs.ring import Producer, Ring
 from obs.roles.losses import Losses, RestartGap
 from obs.sample import Completeness, Slots, boundary_after, interval_ns
@@ -38,6 +42,7 @@ _NOTHING: Final[list[Control]] = []  # to answer; nobody writes to it
 _SPANS: Final = 16  # bad spans of one message that are kept one by one: more would flood the quarantine ring
 _ALL: Final = slice(None)
 _COVERAGE: Final = 0.8  # of a minute's records, below which a warning is due
+_UNSUBSCRIBED: Final = IGNORED.index("unsubscribed")
 _STEP_BACK_NS: Final = NS  # a smaller step of the wall clock backwards is smoothed, a larger one begins a new bucket
 
 
@@ -104,11 +109,17 @@ class Recorder:
         self._malformed = 0
         self._covered_ns = np.zeros(self.slots.rows, np.int64)  # of the bucket's minute, by records of the grid
         self._bucket_ns = 0  # when the bucket began
+        self.watched = self.slots.symbol != b""  # rows that hold a symbol: all their inputs are recorded
+        self._left = np.zeros(self.slots.rows, bool)  # rows released, of which inputs may still come
+        self._any_left = False
+        self._fresh = np.zeros(self.slots.rows, bool)  # rows that got their symbol in this bucket, or have not been heard of since
+        self._must_close = False
         self._chunks: list[np.ndarray] = []
         self._now_ns = 0  # the newest time we were told: what comes later is not earlier
         self._last_ns = 0  # up to here everything that came has been taken
         self._looked = 0
         self.boundary_ns = 0
+        self._begun_ns = 0  # of the interval that ends at the boundary
         self._classify = self.provider.classify
         self._losses = Losses(self.events, self.name, self.slots.symbol)
 
@@ -128,7 +139,7 @@ class Recorder:
             head["restart_lost"] = -1 if restart.lost is None else restart.lost
         self._now_ns = self._last_ns = self._bucket_ns = now
         head["last_recv_ns"] = now
-        self.boundary_ns = boundary_after(now, self.level)
+        self._begin_interval(now, 0)
         self._commit()
 
     def message(self, payload: memoryview | bytes, recv_ns: int, context: Context) -> list[Control]:
@@ -231,6 +242,8 @@ class Recorder:
     def _process(self) -> None:
         """Count, fold and publish what is staged."""
         batch = self._staged[: self._count]
+        if self._any_left:
+            batch["ignore"][self._left[batch["row"]] & (batch["ignore"] == 0)] = _UNSUBSCRIBED
         missed = self._completeness.judge(batch) if self._count else []
         if self._count:
             self.intake.count(batch)
@@ -337,15 +350,35 @@ class Recorder:
         rows = self.slots.occupied()
         if not self.tape and len(rows):
             self._publish(self.slots.emit(self.boundary_ns, self.level, rows))
-            self._covered_ns[rows] += interval_ns(self.level)
+            self._covered_ns[rows] += self.boundary_ns - self._begun_ns
         self._last_ns = max(self._last_ns, self.boundary_ns)
-        level = self.board["level"].read_json()
-        self.level = min(2, max(0, int(level["level"]))) if level else 0
-        self.boundary_ns = boundary_after(now_ns, self.level)
-        if minute_of(now_ns) != int(self.intake.head["minute_ns"]):
+        self.level = self._wanted_level()
+        self._begin_interval(now_ns, self.boundary_ns)
+        if self._must_close or minute_of(now_ns) != int(self.intake.head["minute_ns"]):
             self._close_bucket(minute_of(now_ns))
         else:
             self._commit()
+
+    def _begin_interval(self, now_ns: int, before_ns: int) -> None:
+        """Let the interval that holds now_ns begin; `before_ns`: the end of the one before, if it follows that."""
+        self.boundary_ns = boundary_after(now_ns, self.level)
+        self._begun_ns = max(before_ns, self.boundary_ns - interval_ns(self.level))
+
+    def _wanted_level(self) -> int:
+        level = self.board["level"].read_json()
+        return min(2, max(0, int(level["level"]))) if level else 0
+
+    def obey_level(self) -> None:
+        """Look at the mitigation level; a new one holds at once. The open interval ends at the next point of either grid."""
+        if self._wanted_level() == self.level:
+            return
+        now_ns = self._in_order(self.clock.wall_ns())
+        if now_ns > self.boundary_ns:
+            self.turn(now_ns)  # it reads the level
+            return
+        self.process()  # what came before is of the old level
+        self.level = self._wanted_level()
+        self.boundary_ns = min(self.boundary_ns, boundary_after(now_ns, self.level))
 
     def _in_order(self, now_ns: int) -> int:
         """Smooth a small step of the clock backwards; a large one ends the interval and begins a new bucket."""
@@ -359,7 +392,7 @@ class Recorder:
         self.event("warning", {"what": "clock_step", "from_ns": behind, "to_ns": now_ns})
         self._now_ns = self._last_ns = now_ns
         self._close_bucket(minute_of(now_ns))
-        self.boundary_ns = boundary_after(now_ns, self.level)
+        self._begin_interval(now_ns, 0)
         return now_ns
 
     def flush(self, now_ns: int, rows: np.ndarray | slice) -> None:
@@ -379,21 +412,31 @@ class Recorder:
         """Publish the counts of the bucket that is over, after its last record, and begin the next."""
         self._commit()
         for symbol, payload in counts_payloads(Snapshot(self.intake.head, self.intake.table), self.tick.published):
-            self.event("counts", payload, symbol=symbol or "")
+            self.event("counts", payload if symbol is not None else payload | self._coverage(), symbol=symbol or "")
         self._warn_of_coverage()
         self.intake.next_bucket(minute_ns)
+        self._must_close = False
         self._covered_ns[:] = 0
+        self._fresh &= ~self.slots.seen
         self._bucket_ns = self._last_ns
         self.totals.messages += self._fates.messages
         self._fates = Fates()
         self._commit()
+
+    def _coverage(self) -> dict[str, Any]:
+        """Say how much of the bucket the records cover, in seconds of all slots that were heard of before it began."""
+        if self.tape:
+            return {}
+        rows = self.watched & ~self._fresh & (self.slots.seen | (self._covered_ns > 0))
+        return {"slots": int(np.count_nonzero(rows)), "covered_s": round(float(self._covered_ns[rows].sum()) / NS, 3)}
 
     def _warn_of_coverage(self) -> None:
         """Warn of slots that have records for less than _COVERAGE of a whole minute, although they have been heard of."""
         minute_ns = int(self.intake.head["minute_ns"])
         if self.tape or self._bucket_ns - minute_ns > NS or self._last_ns < minute_ns + MINUTE_NS:
             return
-        thin = np.flatnonzero((self._covered_ns > 0) & (self._covered_ns < _COVERAGE * MINUTE_NS))
+        whole = self.watched & ~self._fresh
+        thin = np.flatnonzero(whole & (self._covered_ns > 0) & (self._covered_ns < _COVERAGE * MINUTE_NS))
         if len(thin):
             worst = float(self._covered_ns[thin].min()) / MINUTE_NS
             symbols = [symbol.decode() for symbol in self.slots.symbol[thin].tolist()]
@@ -406,6 +449,52 @@ class Recorder:
             self.turn(now_ns)
         self.flush(now_ns, rows)
         self.slots.disconnected(rows)
+
+    # --- rows that change their symbols
+
+    def assign(self, row: int, symbol: str) -> None:
+        """Record `symbol` in a free row from now on. The row is clean, or had the same symbol before."""
+        name = symbol.encode()
+        self._on_time()
+        self.process()  # what is held is of those that the rows belong to now
+        assert not self.watched[row] and not self._left[row], (row, symbol)
+        assert self.clean(row) or self.slots.symbol[row] == name, (row, symbol)
+        self.slots.assign(row, name)
+        self._completeness.forget(row)
+        self.intake.table["symbol"][row] = name
+        self.watched[row] = self._fresh[row] = True
+        self._commit()
+
+    def release(self, row: int) -> None:
+        """Publish what is pending in a row and record it no longer; what still comes for it is ignored as `unsubscribed`."""
+        now_ns = self._on_time()
+        self.flush(now_ns, np.array([row]))
+        self.slots.release(np.array([row]))
+        self.watched[row], self._left[row], self._any_left = False, True, True
+
+    def free(self, row: int) -> None:
+        """Say that nothing comes for a released row any more."""
+        self.process()
+        self._left[row] = False
+        self._any_left = bool(self._left.any())
+
+    def clean(self, row: int) -> bool:
+        """Whether a row has counted nothing in this bucket: it may get another symbol."""
+        return not self.intake.table["inputs"][row]
+
+    def clean_up(self) -> None:
+        """Make all free rows clean: close the bucket before its minute ends, as soon as no interval lies across."""
+        self._on_time()
+        self.process()
+        self._must_close = True
+        if self.tape:
+            self._close_bucket(int(self.intake.head["minute_ns"]))
+
+    def _on_time(self) -> int:
+        now_ns = self._in_order(self.clock.wall_ns())
+        if now_ns > self.boundary_ns:
+            self.turn(now_ns)
+        return now_ns
 
     def gap(self, start_ns: int, end_ns: int, reason: str, **facts: Any) -> None:
         """Publish a gap_marker; see obs.record.events.gap_payload for `facts`."""
@@ -426,6 +515,10 @@ class Recorder:
         self._close_bucket(minute_of(now))
         self.intake.head["clean"] = 1
         self.intake.commit()
+
+    def lost_since(self, whose: object) -> int | None:
+        """Return since when a gap is open, None if it is not."""
+        return self._losses.since(whose)
 
     def open_gap(self, whose: object, start_ns: int) -> None:
         """Begin a loss that is not over; should this process die, the restart gap starts no later."""

@@ -13,5 +13,8 @@ def provider_of(spec: ProcessSpec) -> Provider:
     assert config is not None
     return make_provider(
         config.type,
-        ProviderOptions(config.name, config.market, config.venue, config.channels, config.slots, config.rest_url, config.ws_url),
+        ProviderOptions(
+            config.name, config.market, config.venue, config.channels, config.slots, config.rest_url, config.ws_url,
+            config.provider_options(),
+        ),
     )

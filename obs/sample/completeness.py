@@ -65,6 +65,12 @@ class Completeness:
         self._day = [0] * rows
         self._recv = [0] * rows
 
+    def forget(self, row: int) -> None:
+        """Begin anew with a row that has got another symbol."""
+        self._ids[row] = _Ids()
+        self._steps[row].clear()
+        self._acc[row], self._day[row], self._recv[row] = _NAN, 0, 0
+
     def judge(self, inputs: np.ndarray) -> list[Missed]:
         """Mark repeated trades in `inputs` (n,), dtype INPUT, as ignored `duplicate`; return the steps missed.
 

@@ -53,6 +53,10 @@ class History:
         self._mean = [0.0] * rows
         self._traded = [0] * rows
 
+    def forget(self, row: int) -> None:
+        """Begin anew with a row that has got another symbol."""
+        self._price[row], self._event[row], self._mean[row], self._traded[row] = _NAN, 0, 0.0, 0
+
     def before(self, rows: np.ndarray, records: Records) -> Before:
         """Return what was known before each of `records` (n,), dtype TICK, in their order, and learn from them.
 

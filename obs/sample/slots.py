@@ -54,7 +54,11 @@ assert [INPUT.fields[name][1] // 8 - _FIRST_NUMBER for name in _NUMBERS] == list
 
 
 class Slots:
-    """Slots of one provider: `rows` places, of which row 0 is nobody's."""
+    """Slots of one provider: `rows` places, of which row 0 is nobody's.
+
+    A row may change its symbol while it runs (`assign`); one without a symbol, b"", has not had any. What a row does not hold any more
+    (`release`) keeps its name until it gets another.
+    """
 
     def __init__(self, symbols: Sequence[str], market: str, venue: str) -> None:
         rows = len(symbols) + 1
@@ -86,6 +90,24 @@ class Slots:
             self._last[name][rows] = np.nan
         self.seen[rows] = False
         self._after_gap[rows] = True
+
+    def release(self, rows: np.ndarray) -> None:
+        """Make no more records of `rows`; what was pending in them has been published."""
+        self.seen[rows] = False
+
+    def assign(self, row: int, symbol: bytes) -> None:
+        """Give a released row to a symbol: nothing is known of it, and no gap lies before its first record."""
+        self.symbol[row] = symbol
+        self._carried[row] = np.nan
+        self._carried[row, _PHASE] = 0
+        for name in ("event_ns", "recv_ns", "side"):
+            self._last[name][row] = 0
+        self._last["venue_seq"][row] = NO_SEQ
+        self.trades[row] = self.quotes[row] = 0
+        self._open[row] = self._high[row] = self._low[row] = np.nan
+        self._volume[row] = 0.0
+        self._history.forget(row)
+        self.seen[row] = self._after_gap[row] = False
 
     def fold(self, inputs: np.ndarray) -> None:
         """Fold `inputs` (n,), dtype INPUT, in order of arrival, none ignored, all of known rows."""

@@ -44,7 +44,7 @@ class TriggerOptions:
     weights: tuple[float, ...] = (10.0, 8.0, 6.0, 6.0, 5.0)
     expire_s: tuple[float, ...] = (300.0, 180.0, 300.0, 300.0, 300.0)
     average_s: float = 3600.0  # time constant of the averages
-    warm_s: float = 1200.0  # two sweeps
+    warm_s: float = 1050.0  # two sweeps, of which the second may end up to a quarter of the period sooner than the first
 
 
 class Observation(NamedTuple):

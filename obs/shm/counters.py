@@ -39,7 +39,8 @@ ROLE_CELL: Final = np.dtype(
         ("flush_ns_sum", "<u8"), ("flush_ns_max", "<u8"), ("lag_ns", "<u8"), ("log_dropped", "<u8"),
         ("disk_trouble", "<u8"), ("database_away", "<u8"),
         ("stopping", "<u8"),  # 1 once the supervisor has asked it to stop; the supervisor's own word, as it resets `ready`
-        ("spare", "<u8", (2,)),
+        ("universe", "<u8"),  # poll: 0 the day's list is good or not needed yet, 1 it is an older day's, 2 there is none
+        ("spare", "<u8"),
     ]
 )  # fmt: skip
 assert ROLE_CELL.itemsize == 256

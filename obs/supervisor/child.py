@@ -21,7 +21,7 @@ from obs.config.process import ProcessSpec, children_lock_path
 from obs.errors import EXIT_FOUND, ObsError
 
 _PR_SET_PDEATHSIG: Final = 1
-ROLES: Final = ("feed", "poll", "archive", "load", "monitor")
+ROLES: Final = ("feed", "poll", "archive", "load", "monitor", "keeper")
 
 
 def module_command(module: str) -> list[str]:

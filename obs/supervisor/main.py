@@ -36,7 +36,7 @@ _EXAMPLES: Final = """examples:
   python -m obs.supervisor --demo --for 60            the same for a minute, then the ledger; exit 0 only if it closes
   python -m obs.supervisor --config /etc/obs.toml     everything of this host
   python -m obs.supervisor --provider kis             one provider, as a systemd unit does
-  python -m obs.supervisor --services                 the embedded database and the monitor
+  python -m obs.supervisor --services                 the embedded database, the monitor and the keeper
 
 exit codes: 0 stopped as asked (with --for: and the ledger closes), 1 something was found wrong, 2 usage or configuration,
 3 incompatible state, or another supervisor owns this data directory"""

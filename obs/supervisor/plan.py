@@ -16,7 +16,7 @@ from obs.config import Config, ProviderConfig
 from obs.config.process import SERVICES
 
 PROVIDER_ROLES: Final = ("archive", "load", "poll", "feed")  # in the order of their start
-SERVICE_ROLES: Final = ("monitor",)
+SERVICE_ROLES: Final = ("monitor", "keeper")
 SINKS: Final = ("archive", "load")
 _BEATING: Final = ("feed", "poll", "monitor")
 
@@ -45,5 +45,5 @@ def plan(config: Config, provider: str | None, services: bool) -> Plan:
 
 
 def heartbeat_limit_s(config: Config, role: str) -> float:
-    """Return how long a role may be silent: sinks wait for disks and databases, the others wait for nothing."""
+    """Return how long a role may be silent: sinks and keeper wait for disks and databases, the others wait for nothing."""
     return config.supervisor.heartbeat_s if role in _BEATING else config.supervisor.sink_heartbeat_s

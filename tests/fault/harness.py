@@ -60,7 +60,7 @@ _AUDIT_S = 1800.0 if LONG else 120.0
 _SETTLED_S = 1.0  # a process that has been at work for so long has opened what it needs
 # What may come and go in a healthy process: the next segment of a market, a connection that is being made; a thread of a pool.
 MORE_FILES, MORE_THREADS = 4, 2
-_BASELINE = ("feed", "archive", "load", "poll", "monitor", "supervisor")
+_BASELINE = ("feed", "archive", "load", "poll", "monitor", "keeper", "supervisor")
 _libc = ctypes.CDLL(None, use_errno=True)
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever the machine's proxies are
 

@@ -310,6 +310,9 @@ def test_slow_fsync(demo: Make, strace: Attach, dsn: str, delay_s: float) -> Non
     calls = int((30.0 if LONG else 10.0) / delay_s) if delay_s > 1 else 40
     for provider, trace in traces.items():
         until(f"slow calls of {provider}", lambda: one.pid("archive", provider) == writers[provider] and len(trace.syncs()) >= calls, 90.0)  # noqa: B023
+    if LONG and delay_s > 1:  # five minutes of it are too much for the machine
+        until("the mitigation level rises", lambda: len(one.logged("mitigation")) >= len(PROVIDERS), 450.0)
+        assert all({"disk_s", "queue_s"} & set(line["causes"]) for line in one.logged("mitigation"))
     ended = time.time_ns()
     for trace in traces.values():
         trace.close()

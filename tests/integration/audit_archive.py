@@ -20,11 +20,11 @@ from obs.clock import MINUTE_NS, NS
 from obs.config import load
 from obs.config.options import Config
 from obs.pg.gaps import GapLoader, TextPosition
-from obs.pg.loader import TickLoader
+from obs.pg.loader import RingLoader
 from obs.record.chunks import message_chunks
-from obs.record.events import event_line, gap_line, gap_payload, make_event
-from obs.record.jsonl import TickLines, decode_ticks
-from obs.record.schema import TICK
+from obs.record.events import SCOPE_OF_RING, event_line, gap_line, gap_payload, make_event
+from obs.record.jsonl import SwingLines, TickLines, decode_ticks
+from obs.record.schema import SWING, TICK
 from obs.segment.format import Frame, Series, compressor, pieces
 from obs.segment.manifest import MANIFEST, describe, read_manifest
 from obs.segment.quarantine import QuarantineFile, QuarantineLog, QuarantineOptions
@@ -62,6 +62,27 @@ def records(first: int = 0, count: int = RECORDS) -> np.ndarray:
     return rows
 
 
+SWING_GAP = (40, 44)  # bars that the archive lost
+SWING_REFUSED = 70  # the database refused
+
+
+def swings(count: int) -> np.ndarray:
+    """SWING rows whose every value is a function of their seq: bars of one sweep after another."""
+    rows = np.zeros(count, SWING)
+    seq = np.arange(count)
+    rows["seq"] = seq
+    rows["bar_ns"] = START_NS - 600 * NS
+    rows["ts_ns"] = rows["recv_ns"] = START_NS + seq * NS // 2 + 1
+    rows["symbol"] = np.array([b"%06d" % number for number in seq])
+    rows["market"] = rows["venue"] = 1
+    rows["bar_source"] = seq % 2
+    for place, name in enumerate(("open", "high", "low", "close", "day_open", "day_high", "day_low", "bid_price", "ask_price")):
+        rows[name] = np.where((seq % 2 == 0) & (place in (1, 2)), np.nan, (seq * 7919 % 100_003 + place) / 100)
+    rows["volume"], rows["acc_volume"] = seq * 3 / 7, seq * 5 / 7
+    rows["close"][seq == SWING_REFUSED] = 1e12
+    return rows
+
+
 @dataclass
 class Archive:
     """Writes the archive. Events are numbered as the event ring would number them."""
@@ -72,6 +93,7 @@ class Archive:
     event_seq: int = 0
     gaps: list[dict[str, Any]] = field(default_factory=list)
     hidden: frozenset[int] = frozenset()  # event sequences that the archive lost
+    bars: int = 0  # records of the swing ring
 
     @property
     def config(self) -> Config:
@@ -103,7 +125,8 @@ class Archive:
 
     def archive_gap(self, ring: str, first: int, last: int, ts_ns: int, reason: str = "ring_lap") -> bytes:
         payload = gap_payload(
-            start_ns=ts_ns - NS, end_ns=ts_ns, scope="scalp", reason=reason, session_id=SESSION, provider=PROVIDER, ring=ring,
+            start_ns=ts_ns - NS, end_ns=ts_ns, scope=SCOPE_OF_RING.get(ring, "scalp"), reason=reason, session_id=SESSION,
+            provider=PROVIDER, ring=ring,
             sink="archive", first_seq=first, last_seq=last, lost=last - first + 1,
         )  # fmt: skip
         line = gap_line(payload)
@@ -113,10 +136,11 @@ class Archive:
 
     def write(self) -> Archive:
         self.root.mkdir(parents=True, exist_ok=True)
-        rings = {"tick": 1024, "event": 64, "swing": 16, "poll_event": 16, "quarantine": 16}
+        rings = {"tick": 1024, "event": 64, "swing": 1024, "poll_event": 16, "quarantine": 16}
         append_start(self.root, SessionStart(SESSION, PROVIDER, START_NS - NS, "host", "boot", "0", "hash", rings))
         whole = self._quarantine()
         self._segments()
+        self._swing_segments()
         self.event("lifecycle", {"what": "feed_started"}, START_NS)
         for minute in range(MINUTES):
             self._minute(minute, whole[minute])
@@ -126,7 +150,8 @@ class Archive:
         log.flush()
         log.close()
         if self.ended:
-            rings = {"tick": RECORDS - 1, "event": self.event_seq - 1, "swing": -1, "poll_event": -1, "quarantine": self.chunks - 1}
+            rings = {"tick": RECORDS - 1, "event": self.event_seq - 1, "swing": self.bars - 1}
+            rings |= {"poll_event": -1, "quarantine": self.chunks - 1}
             append_end(self.root, PROVIDER, SESSION, START_NS + 10 * MINUTE_NS, rings)
         return self
 
@@ -175,6 +200,19 @@ class Archive:
         if self.ended:
             writer.seal()
 
+    def _swing_segments(self) -> None:
+        if not self.bars:
+            return
+        writer = SegmentWriter(Series(self.root, "swing", PROVIDER, MARKET), SegmentOptions(SEOUL, 3600, 1 << 20, 1), SESSION)
+        lines, rows = SwingLines(PROVIDER, SESSION), swings(self.bars)
+        for part in (rows[rows["seq"] < SWING_GAP[0]], rows[rows["seq"] > SWING_GAP[1]]):
+            if part["seq"][0] > SWING_GAP[1]:
+                writer.append_gap(self.archive_gap("swing", *SWING_GAP, int(part["ts_ns"][0])))
+            writer.append(lines.encode(part), int(part["seq"][0]), part["ts_ns"])
+            writer.flush()
+        if self.ended:
+            writer.seal()
+
     def _quarantine(self) -> list[int]:
         """Return how many whole messages were set aside in each minute."""
         events = TextLog(self.root, self.root / "nowhere", day_name(SEOUL))
@@ -202,7 +240,7 @@ class Archive:
             kept.append(orjson.dumps({**line, "error": text}), int(row["ts_ns"]))
             kept.flush()
 
-        loader = TickLoader(dsn, PROVIDER, SESSION, "test", keep)
+        loader = RingLoader(dsn, PROVIDER, SESSION, "test", keep)
         loader.open()
         rows = records()[:upto]
         outside = (rows["seq"] < GAP[0] + 5) | (rows["seq"] > GAP[1])  # the first five had been loaded from the ring
@@ -210,12 +248,31 @@ class Archive:
         gap = {**line, "sink": "database", "first_seq": GAP[0] + 5, "lost": GAP[1] - GAP[0] - 4}
         loader.commit(rows[outside], [gap] if upto > GAP[1] else [])
         loader.close()
+        if self.bars:
+            self._load_swings(dsn, kept)
         gaps = GapLoader(dsn, PROVIDER, "test")
         gaps.open()
         gaps.commit(self.gaps, TextPosition(self.events_path.name, self.events_path.stat().st_size))
         if self.ended and upto == RECORDS:
             gaps.save_sessions([{"session_id": SESSION, "started_ns": START_NS, "ended_ns": START_NS + 10 * MINUTE_NS}])
         gaps.close()
+
+
+    def _load_swings(self, dsn: str, kept: TextLog) -> None:
+        lines = SwingLines(PROVIDER, SESSION)
+
+        def keep(row: np.void, text: str) -> None:
+            line = orjson.loads(lines.encode(np.array([row], SWING))[0])
+            kept.append(orjson.dumps({**line, "session_id": SESSION, "ring": "swing", "error": text}), int(row["ts_ns"]))
+            kept.flush()
+
+        loader = RingLoader(dsn, PROVIDER, SESSION, "test", keep, "swing")
+        loader.open()
+        rows = swings(self.bars)
+        line = next(gap for gap in self.gaps if gap["sink"] == "archive" and gap["ring"] == "swing")
+        outside = (rows["seq"] < SWING_GAP[0]) | (rows["seq"] > SWING_GAP[1])
+        loader.commit(rows[outside], [{**line, "sink": "database"}])
+        loader.close()
 
 
 def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]], *, honest: bool = True) -> None:

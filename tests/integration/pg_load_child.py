@@ -2,7 +2,7 @@
 
 Prints "ready" when it is open and "commit" after each commit.
 
-Usage: python -m tests.integration.pg_load_child DSN SESSION_ID HOLDER TOTAL BATCH REJECTED_FILE
+Usage: python -m tests.integration.pg_load_child DSN SESSION_ID HOLDER TOTAL BATCH REJECTED_FILE RING
 Every 997th row is refused by the database, and every 1000th sequence lies in a gap.
 """
 
@@ -16,36 +16,38 @@ from typing import Any
 import numpy as np
 
 from obs.errors import LoadRetryable
-from obs.pg.loader import TickLoader
-from obs.record.events import gap_payload
-from tests.integration.pg_rows import START_NS, make_rows
+from obs.pg.loader import RingLoader
+from obs.record.events import SCOPE_OF_RING, gap_payload
+from tests.integration.pg_rows import START_NS, make_rows, make_swings
 
 REFUSED_EVERY = 997
 GAP_EVERY = 1000
+MAKE = {"tick": make_rows, "swing": make_swings}
+REFUSED_FIELD = {"tick": "last_price", "swing": "close"}
 
 
-def batch_of(session_id: str, first: int, count: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def batch_of(session_id: str, first: int, count: int, ring: str = "tick") -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Return rows and gap lines of a batch."""
-    rows = make_rows(first, count)
-    rows["last_price"][rows["seq"] % REFUSED_EVERY == REFUSED_EVERY - 1] = 1e12
+    rows = MAKE[ring](first, count)
+    rows[REFUSED_FIELD[ring]][rows["seq"] % REFUSED_EVERY == REFUSED_EVERY - 1] = 1e12
     missing = rows["seq"][rows["seq"] % GAP_EVERY == GAP_EVERY - 1]
     gaps = [
         gap_payload(
-            start_ns=START_NS, end_ns=START_NS + 1, scope="scalp", reason="disk_full", session_id=session_id, provider="kis",
-            sink="database", first_seq=int(seq), last_seq=int(seq), lost=1,
+            start_ns=START_NS, end_ns=START_NS + 1, scope=SCOPE_OF_RING[ring], reason="disk_full", session_id=session_id,
+            provider="kis", ring=ring, sink="database", first_seq=int(seq), last_seq=int(seq), lost=1,
         )
         for seq in missing
     ]  # fmt: skip
     return rows[rows["seq"] % GAP_EVERY != GAP_EVERY - 1], gaps
 
 
-def main(dsn: str, session_id: str, holder: str, total: int, batch: int, rejected_file: str) -> None:
+def main(dsn: str, session_id: str, holder: str, total: int, batch: int, rejected_file: str, ring: str) -> None:
     rejected = os.open(rejected_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def set_aside(row: np.void, text: str) -> None:
         os.write(rejected, b"%d %s\n" % (row["seq"], text.encode()))
 
-    loader = TickLoader(dsn, "kis", session_id, holder, set_aside)
+    loader = RingLoader(dsn, "kis", session_id, holder, set_aside, ring)
     mark = -1
     ready = False
     while mark < total - 1:
@@ -55,11 +57,11 @@ def main(dsn: str, session_id: str, holder: str, total: int, batch: int, rejecte
                 print("ready", flush=True)
                 ready = True
             while mark < total - 1:
-                mark = loader.commit(*batch_of(session_id, mark + 1, min(batch, total - 1 - mark)))
+                mark = loader.commit(*batch_of(session_id, mark + 1, min(batch, total - 1 - mark), ring))
                 os.write(1, b"commit\n")
         except LoadRetryable:
             time.sleep(0.005)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6], sys.argv[7])

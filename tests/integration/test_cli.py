@@ -142,7 +142,7 @@ def test_wrong_configuration_is_one_list_and_exit_2(tmp_path: Path) -> None:
     assert len(lines) == 3
 
 
-@pytest.mark.parametrize("name", ["cat", "tail", "verify", "gaps", "audit", "status"])
+@pytest.mark.parametrize("name", ["cat", "tail", "verify", "gaps", "audit", "status", "slots", "universe"])
 def test_no_data_directory_is_could_not_check(name: str, tmp_path: Path) -> None:
     done = obs(name, "--data", tmp_path / "none")
     assert done.returncode == 4

@@ -39,7 +39,7 @@ def test_a_wheel_brings_obs_and_its_sql(tmp_path: Path) -> None:
     asked = subprocess.run(words, check=True, capture_output=True, text=True, cwd="/", env=environ)
     answer = json.loads(asked.stdout)
     assert Path(answer["obs"]).is_relative_to(target)
-    assert answer["migrations"] == [1, 2, 3]
+    assert answer["migrations"] == [1, 2, 3, 4]
     assert answer["schema"]
     assert answer["statement"]
     assert (target / "bin" / "obs").exists()

@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from obs.clock import MINUTE_NS, NS, minute_of
 from obs.pg.bars import fill_bars
 from obs.pg.connect import connect
-from obs.pg.loader import TickLoader
+from obs.pg.loader import RingLoader
 from obs.record.schema import KINDS, TICK
 from tests.integration.pg_rows import START_NS
 
@@ -80,7 +80,7 @@ def records_of(trades: dict[bytes, list[Trade]], minutes: int) -> np.ndarray:
 
 
 def load(dsn: str, rows: np.ndarray, session_id: str = FIRST_SESSION) -> None:
-    loader = TickLoader(dsn, "kis", session_id, "one", lambda row, text: pytest.fail(text))
+    loader = RingLoader(dsn, "kis", session_id, "one", lambda row, text: pytest.fail(text))
     mark = loader.open()
     rows = rows.copy()
     rows["seq"] = np.arange(mark + 1, mark + 1 + len(rows))

@@ -22,7 +22,7 @@ import obs
 from obs.errors import ConfigError, LoadRetryable, SchemaMismatch
 from obs.pg import cluster, postmaster
 from obs.pg.embedded import EmbeddedPostgres
-from obs.pg.loader import TickLoader
+from obs.pg.loader import RingLoader
 from obs.pg.migrate import migrate
 from tests.integration.pg_rows import make_rows, same, stored_rows
 
@@ -110,7 +110,7 @@ def test_postmaster_killed_under_load(tmp_path: Path) -> None:
     with server(tmp_path / "pg") as made:
         dsn = made.start()
         migrate(dsn)
-        loader = TickLoader(made.dsn, "kis", SESSION, "one", lambda row, text: pytest.fail(text))
+        loader = RingLoader(made.dsn, "kis", SESSION, "one", lambda row, text: pytest.fail(text))
         mark, kills, total = -1, 0, 30_000
         while mark < total - 1:
             try:
@@ -356,7 +356,7 @@ def test_full_disk(tmp_path: Path) -> None:
     try:
         with server(disk / "pg") as made:
             migrate(made.start())
-            loader = TickLoader(made.dsn, "kis", SESSION, "one", lambda row, text: pytest.fail(text))
+            loader = RingLoader(made.dsn, "kis", SESSION, "one", lambda row, text: pytest.fail(text))
             filler = disk / "filler"
             mark, total, waits = -1, 60_000, []
             deadline = time.monotonic() + 60

@@ -22,7 +22,7 @@ import pytest
 
 from obs.errors import DiskTrouble, LoadRetryable, OwnedElsewhere
 from obs.pg.connect import connect
-from obs.pg.loader import TickLoader
+from obs.pg.loader import RingLoader
 from obs.pg.proof import duplicates, gap_rows, sessions_stored, watermarks
 from obs.pg.rows import CHUNK
 from tests.integration.pg_load_child import GAP_EVERY, REFUSED_EVERY, batch_of
@@ -35,12 +35,12 @@ def unexpected(row: np.void, text: str) -> None:
     raise AssertionError(f"refused: {row} {text}")
 
 
-def make_loader(dsn: str, holder: str = "one", rejected: Callable[[np.void, str], None] = unexpected) -> TickLoader:
-    return TickLoader(dsn, "kis", SESSION, holder, rejected)
+def make_loader(dsn: str, holder: str = "one", rejected: Callable[[np.void, str], None] = unexpected) -> RingLoader:
+    return RingLoader(dsn, "kis", SESSION, holder, rejected)
 
 
 @contextmanager
-def opened(dsn: str, **options: Any) -> Iterator[TickLoader]:
+def opened(dsn: str, **options: Any) -> Iterator[RingLoader]:
     loader = make_loader(dsn, **options)
     loader.open()
     yield loader
@@ -229,7 +229,7 @@ def test_a_watermark_that_was_set_back(pg_dsn: str) -> None:
 
 def test_two_rings_of_two_sessions_do_not_meet(pg_dsn: str) -> None:
     other = SESSION.replace("ab12", "ffff")
-    loaders = [make_loader(pg_dsn), TickLoader(pg_dsn, "kis", other, "two", unexpected)]
+    loaders = [make_loader(pg_dsn), RingLoader(pg_dsn, "kis", other, "two", unexpected)]
     for loader in loaders:
         loader.open()
     loaders[0].commit(make_rows(0, 5))
@@ -294,7 +294,7 @@ class CuttingProxy:
 def test_unknown_commit(pg_dsn: str, delivers: bool) -> None:
     proxy = CuttingProxy(pg_dsn, delivers)
     places = [proxy.dsn, pg_dsn]
-    loader = TickLoader(lambda: places.pop(0), "kis", SESSION, "one", unexpected)
+    loader = RingLoader(lambda: places.pop(0), "kis", SESSION, "one", unexpected)
     assert loader.open() == -1
     with connect(pg_dsn, "test") as conn:
         conn.execute("SELECT ensure_scalp_ticks_day('2026-01-22')")
@@ -372,7 +372,7 @@ def test_loader_killed_at_30_random_moments(pg_dsn: str, tmp_path: Path) -> None
 
     def run(number: int, commits: int | None, more_s: float = 0) -> int:
         """Run a loader to its end, or kill it so many commits and seconds after it was ready."""
-        arguments = [pg_dsn, SESSION, f"holder {number}", str(total), str(batch), str(rejected)]
+        arguments = [pg_dsn, SESSION, f"holder {number}", str(total), str(batch), str(rejected), "tick"]
         command = [sys.executable, "-m", "tests.integration.pg_load_child", *arguments]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as child:
             assert child.stdout is not None

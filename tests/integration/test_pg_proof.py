@@ -18,7 +18,7 @@ from obs.pg import queries
 from obs.pg.bars import fill_bars
 from obs.pg.connect import connect
 from obs.pg.gaps import GapLoader, TextPosition, moment
-from obs.pg.loader import TickLoader
+from obs.pg.loader import RingLoader
 from obs.pg.proof import count_by_minute, gap_rows, session_rows, stream_ticks, watermarks
 from obs.record.events import gap_key, gap_line, gap_payload
 from tests.integration.pg_rows import START_NS, make_rows
@@ -27,7 +27,7 @@ SESSION = "sess_20260122_003105_kis_ab12"
 
 
 def load(dsn: str, count: int) -> None:
-    loader = TickLoader(dsn, "kis", SESSION, "one", lambda row, text: pytest.fail(text))
+    loader = RingLoader(dsn, "kis", SESSION, "one", lambda row, text: pytest.fail(text))
     loader.open()
     loader.commit(make_rows(0, count))
     loader.close()

@@ -31,6 +31,7 @@ from obs.shm import Board
 
 Make = Callable[..., Supervised]
 PROVIDER_ROLES = ("archive", "load", "poll", "feed")
+SERVICES = {"obs monitor services", "obs keeper services"}
 STOP_S = 10.0
 
 
@@ -79,7 +80,7 @@ def test_configuration_errors_come_in_one_list_and_nothing_is_started(tmp_path: 
         ('[providers.upbit]\nsymbols = ["KRW-BTC"]\n', ("--provider", "kis"), "no such section"),
         ('[providers.upbit]\nenabled = false\nsymbols = ["KRW-BTC"]\n', ("--provider", "upbit"), "is not enabled"),
         ('[providers.kis]\nsymbols = ["005930"]\n', (), "KIS_APP_KEY, KIS_APP_SECRET not set"),
-        ("[providers.upbit]\n", (), "symbols = []"),
+        ('[providers.upbit]\nvenue = "sg"\n', (), "they cannot be selected"),
     ],
 )
 def test_a_start_that_cannot_work_is_refused(tmp_path: Path, text: str, words: tuple[str, ...], told: str) -> None:
@@ -141,7 +142,7 @@ def test_one_owner_of_each_provider_and_of_the_services(make: Make, empty_dsn: s
         (told,) = second.log("supervisor_failed")
         assert told["error"] == "OwnedElsewhere"
         assert str(whole.pid) in told["text"]
-    assert len(whole.children()) == 2 * len(PROVIDER_ROLES) + 1
+    assert len(whole.children()) == 2 * len(PROVIDER_ROLES) + len(SERVICES)
     assert whole.stop() < STOP_S
 
 
@@ -150,7 +151,7 @@ def test_killed_it_takes_its_children_along_and_the_next_one_waits_for_them(make
     first = tree.start()
     first.ready()
     children = first.children()
-    assert set(children) == {*(f"obs {role} upbit" for role in PROVIDER_ROLES), "obs monitor services"}
+    assert set(children) == {*(f"obs {role} upbit" for role in PROVIDER_ROLES), *SERVICES}
     first.process.kill()
     second = tree.start("--provider", "upbit")
     until("all of them are gone", lambda: not first.left(), 5)
@@ -227,7 +228,7 @@ def test_a_wrong_configuration_is_final_for_that_child_alone(make: Make, empty_d
     os.kill(poll, signal.SIGTERM)  # asked by a stranger: no reason to stay away
     until("poll needs its secrets too", lambda: len([one for one in supervisor.log("process_died") if one["state"] == "fatal"]) == 2)
     assert len(starts_of(supervisor, "feed")) == count
-    assert {"obs archive kis", "obs load kis", "obs monitor services"} == set(supervisor.children())
+    assert {"obs archive kis", "obs load kis", *SERVICES} == set(supervisor.children())
     supervisor.process.send_signal(signal.SIGTERM)
     assert supervisor.wait() == 2
 
@@ -303,10 +304,10 @@ def test_an_ordered_stop(make: Make, empty_dsn: str, number: signal.Signals) -> 
         assert supervisor.stop() < STOP_S
     assert supervisor.left() == []
     ended = [(line["child"], line["exit_code"]) for line in supervisor.log("process_ended")]
-    assert sorted(ended) == sorted([(role, 0) for role in PROVIDER_ROLES] * 2 + [("monitor", 0)])
+    assert sorted(ended) == sorted([(role, 0) for role in PROVIDER_ROLES] * 2 + [("monitor", 0), ("keeper", 0)])
     order = [role for role, _ in ended]
     assert max(order.index("feed"), order.index("poll")) < min(order.index(role) for role in ("archive", "load"))
-    assert order[-1] == "monitor"
+    assert set(order[-2:]) == {"monitor", "keeper"}
     assert supervisor.log("process_died") == []
     for provider in ("kis", "upbit"):
         (session,) = read_sessions(tree.data, provider)
@@ -441,7 +442,7 @@ def test_provider_and_services_started_apart_work_on_one_directory(make: Make) -
     assert not postmaster.processes(locate(tree.data / "pg") / "cluster"), "a provider starts no database"
     services = tree.start("--services")
     services.ready()
-    assert set(services.children()) == {"obs monitor services"}
+    assert set(services.children()) == SERVICES
     upbit = tree.start("--provider", "upbit")
     tree.recording("upbit")
     until("kis has found the database", lambda: kis.alive() and kis.log("loader_ready"), 60)

@@ -49,6 +49,7 @@ def test_defaults_are_those_of_the_specification(tmp_path: Path) -> None:
         },
         "quarantine": {"bytes_per_day": 64 * 2**20},
         "supervisor": {"heartbeat_s": 15.0, "sink_heartbeat_s": 120.0},
+        "mitigation": {"enabled": True},
         "providers": (),
         "is_demo": False,
     }  # fmt: skip
@@ -299,12 +300,11 @@ def test_the_http_token_comes_from_a_private_file(tmp_path: Path) -> None:
 
 
 def test_what_only_a_start_needs(tmp_path: Path) -> None:
-    config = kis_config(tmp_path, "[providers.kis]\n[providers.upbit]\nenabled = false\n[providers.u2]\ntype = 'upbit'\n")
+    config = kis_config(tmp_path, "[providers.kis]\n[providers.upbit]\nenabled = false\n[providers.u2]\ntype = 'upbit'\nvenue = 'sg'\n")
     problems = start_problems(config, {})
-    assert len(problems) == 3, problems
-    assert "providers.kis.symbols = []: list 1 to 41 symbols" in problems[0]
-    assert "KIS_APP_KEY, KIS_APP_SECRET not set" in problems[1]
-    assert "providers.u2.symbols = []" in problems[2]
+    assert len(problems) == 2, problems
+    assert "KIS_APP_KEY, KIS_APP_SECRET not set" in problems[0]
+    assert "providers.u2.symbols = []: list 1 to 41 symbols, they cannot be selected: its universe rule is in KRW" in problems[1]
     assert start_problems(config, {}, services=True) == []
     assert "is not enabled; enabled: kis, u2" in start_problems(config, {}, provider="upbit")[0]
     assert "no such section" in start_problems(config, {}, provider="kiss")[0]
@@ -313,6 +313,30 @@ def test_what_only_a_start_needs(tmp_path: Path) -> None:
         require_start(config, {})
     good = kis_config(tmp_path)
     require_start(good, {"KIS_APP_KEY": "k", "KIS_APP_SECRET": "s"})
+
+
+@pytest.mark.parametrize(
+    ("section", "why"),
+    [
+        ("[providers.kis]", ""), ("[providers.kis]\nvenue = 'unified'", ""), ("[providers.kis]\nvenue = 'nxt'", "which issues NXT trades"),
+        ("[providers.kis]\nmarket = 'us_stocks'", "many US issues"), ("[providers.upbit]", ""), ("[providers.upbit]\nvenue = 'id'", "KRW"),
+        ("[providers.kis]\nrest_url = 'https://openapivts.koreainvestment.com:29443'", "the paper server"),
+        ("[providers.kis]\nrest_url = 'https://openapivts.koreainvestment.com:29443'\nsymbols = ['005930']", ""),
+    ],
+)  # fmt: skip
+def test_where_symbols_are_selected_and_where_they_must_be_listed(tmp_path: Path, section: str, why: str) -> None:
+    config = kis_config(tmp_path, section + "\n")
+    problems = start_problems(config, {"KIS_APP_KEY": "k", "KIS_APP_SECRET": "s"})
+    assert len(problems) == bool(why), problems
+    assert all(why in problem and "they cannot be selected" in problem for problem in problems)
+
+
+def test_settings_of_the_rest_side_reach_the_provider_alone(tmp_path: Path) -> None:
+    config = kis_config(tmp_path, KIS + "calls_per_s = 3\nmaster_url = 'http://127.0.0.1:1/common/master/'\n[providers.upbit]\n")
+    kis, upbit = config.providers
+    assert kis.provider_options() == {"calls_per_s": 3.0, "master_url": "http://127.0.0.1:1/common/master"}
+    assert upbit.provider_options() == {}
+    assert (kis.selects, upbit.selects) == (False, True)
 
 
 def test_the_demo_needs_nothing_and_replaces_the_providers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from obs.errors import LoadRetryable
 from obs.pg.connect import is_refusal
 from obs.pg.gaps import gap_values, moment, session_values
-from obs.pg.loader import TickLoader, _beyond
+from obs.pg.loader import RingLoader, _beyond
 from obs.record.events import gap_line, gap_payload
 from obs.record.schema import TICK
 
@@ -95,7 +95,7 @@ def rows(*seqs: int) -> np.ndarray:
     ],
 )
 def test_rows_and_gaps_cover(seqs: tuple[int, ...], gaps: list[dict[str, Any]], last: int | None) -> None:
-    loader = TickLoader("", "kis", SESSION, "me", lambda row, text: None)
+    loader = RingLoader("", "kis", SESSION, "me", lambda row, text: None)
     if last is None:
         with pytest.raises(ValueError, match="gap"):
             loader._covered(rows(*seqs), gaps)
@@ -112,7 +112,7 @@ def test_gaps_behind_a_watermark() -> None:
 
 def test_a_loader_that_is_not_open() -> None:
     with pytest.raises(LoadRetryable):
-        TickLoader("", "kis", SESSION, "me", lambda row, text: None).commit(rows(0))
+        RingLoader("", "kis", SESSION, "me", lambda row, text: None).commit(rows(0))
 
 
 def test_refusals() -> None:

@@ -37,11 +37,11 @@ def test_a_provider_and_the_services_add_up_to_the_whole() -> None:
     assert sorted(sum(parts, ())) == sorted(plan(CONFIG, None, False).owners)
 
 
-def test_sinks_start_before_sources_and_may_be_silent_longer() -> None:
+def test_sinks_start_before_sources_and_what_waits_may_be_silent_longer() -> None:
     """What a source publishes is taken from its first record on."""
     assert max(map(PROVIDER_ROLES.index, SINKS)) < min(PROVIDER_ROLES.index(role) for role in PROVIDER_ROLES if role not in SINKS)
     for role in (*PROVIDER_ROLES, *SERVICE_ROLES):
-        assert heartbeat_limit_s(CONFIG, role) == (70 if role in SINKS else 7)
+        assert heartbeat_limit_s(CONFIG, role) == (70 if role in (*SINKS, "keeper") else 7)
 
 
 def test_names_that_ps_and_the_locks_show() -> None:

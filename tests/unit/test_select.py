@@ -73,9 +73,13 @@ def test_an_interval_of_a_minute_is_judged_by_the_average_of_ten() -> None:
     )
 
 
+@pytest.mark.parametrize("early_s", [0, 2, 140])  # by which the last sweep, or the one that judges, comes sooner than ten minutes
 @pytest.mark.parametrize(("sweeps", "fires"), [(1, False), (2, False), (3, True)])
-def test_no_average_before_it_was_observed_long_enough(sweeps: int, fires: bool) -> None:
-    state, now = warmed(sweeps=sweeps)
+def test_no_average_before_it_was_observed_long_enough(sweeps: int, fires: bool, early_s: int) -> None:
+    state, now = warmed(sweeps=sweeps - 1)
+    now -= early_s * NS
+    state = observe(state, seen(100.0, 100.5, 99.5, 6000.0 - 10 * early_s), now, OPTIONS)
+    now += 600 * NS
     assert ("volume_surge" in strengths(observe(state, seen(volume=1e9), now, OPTIONS), now)) == fires
 
 

@@ -80,6 +80,20 @@ def test_a_day_without_its_own_has_the_last_one_marked_stale(tmp_path: Path) -> 
     assert u.newest_before(tmp_path, "crypto", DAY + 2) is None
 
 
+def test_a_good_list_replaces_a_stale_one_and_nothing_else_does(tmp_path: Path) -> None:
+    old = u.build("kr_stocks", DAY - 1, "kis", LISTED, 7)
+    good = u.build("kr_stocks", DAY, "kis", LISTED[1:], 8)
+    stale = old.stale_on(DAY)
+    assert u.save(stale, tmp_path)
+    assert not u.save(stale, tmp_path)
+    assert u.save(good, tmp_path)
+    assert repr(u.load(tmp_path, "kr_stocks", DAY)) == repr(good)
+    for other in (stale, old.stale_on(DAY), u.build("kr_stocks", DAY, "kis", LISTED, 9)):
+        assert not u.save(other, tmp_path)
+    assert repr(u.load(tmp_path, "kr_stocks", DAY)) == repr(good)
+    assert [path.name for path in u.path_of(tmp_path, "kr_stocks", DAY).parent.iterdir()] == [f"{DAY}.json"]
+
+
 @pytest.mark.parametrize("spoil", ["", "{", "[]", '{"format":"obs universe 2"}', '{"format":"obs universe 1"}'])
 def test_a_file_that_does_not_read_is_named_and_passed_over(tmp_path: Path, spoil: str) -> None:
     for day in (DAY, DAY + 1):

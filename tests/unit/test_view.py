@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from obs.config.options import Config
 from obs.config.process import lock_path
 from obs.ledger import Intake
 from obs.monitor.health import judge
-from obs.monitor.status import collect, lines
+from obs.monitor.status import collect, lines, status_of
 from obs.monitor.view import Watcher
 from obs.record.schema import DTYPES, INPUT, TICK
 from obs.ring import Consumer, Producer, Ring, create_ring, fence
@@ -159,6 +160,29 @@ def test_what_runs_is_seen(running: Provider, watcher: Watcher, config: Config) 
     status = collect(config)
     assert status["running"] is True
     assert {(one["role"], one["provider"]) for one in status["processes"]} >= {("supervisor", "upbit"), ("feed", "upbit")}
+
+
+def test_the_next_opening_and_the_level_are_told(tmp_path: Path, running: Provider, clock: Hands) -> None:
+    path = tmp_path / "obs.toml"
+    host = f'data_dir = "{running.config.data_dir}"\n[ring]\ndir = "{running.config.ring.dir}"\n'
+    path.write_text(host + "[providers.kis]\n[providers.upbit]\n")
+    running.board["level"].write_json({"level": 2, "ns": 1})
+    watcher = Watcher(load(path, environ={}, cwd=tmp_path), clock)
+    for moment, opens in (
+        ("2026-01-22T00:31:05Z", None),  # 09:31 KST
+        ("2026-01-22T09:00:00Z", "2026-01-22T23:30"),
+        ("2026-01-23T09:00:00Z", "2026-01-25T23:30"),  # a Friday
+    ):
+        clock.ns = int(datetime.fromisoformat(moment).timestamp()) * NS
+        view = watcher.look()
+        kis, upbit = status_of(view, judge(view, running.config.supervisor))["providers"]
+        assert (kis["open"], kis["next_open"] and kis["next_open"][:16]) == (opens is None, opens)
+        assert (upbit["open"], upbit["next_open"], upbit["mitigation_level"]) == (True, None, 2)
+    text = "\n".join(lines(status_of(view, judge(view, running.config.supervisor)) | {"running": True}))
+    assert "kis (kr_stocks, closed until 2026-01-25 23:30 UTC)" in text
+    assert "upbit (crypto, open)" in text
+    assert text.count("mitigation level 2: one record in two seconds of each symbol") == 1
+    watcher.close()
 
 
 def test_lag_is_the_age_of_the_oldest_record(running: Provider, watcher: Watcher, config: Config, clock: Hands) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 
 from obs.monitor.audit.spans import END, Runs
 from obs.pg.connect import Connection
-from obs.pg.proof import Watermark, gap_rows, session_rows, sessions_stored, stream_ticks, watermarks
-from obs.pg.rows import NUMERICS, SCALE
-from obs.record.schema import TICK
+from obs.pg.proof import Watermark, gap_rows, session_rows, sessions_stored, stream_rows, watermarks
+from obs.pg.rows import SCALE, TABLES
+from obs.record.schema import DTYPES
 
-_EXACT: Final = tuple(name for name in TICK.names or () if name not in NUMERICS and not name.startswith("pad"))
+_RINGS: Final = tuple(TABLES)
+_OF_DTYPE: Final = {table.dtype: table for table in TABLES.values()}
 _UNIT: Final = Decimal(1).scaleb(-SCALE)
 _SPACIOUS: Final = Context(prec=400)
 
@@ -29,7 +30,7 @@ _SPACIOUS: Final = Context(prec=400)
 class Stored:
     """What the database says of one provider, read before the files: all of it is on disk when they are read."""
 
-    marks: dict[str, int]  # session -> last sequence stored or gap-covered
+    marks: dict[tuple[str, str], int]  # (session, ring) -> last sequence stored or gap-covered
     gaps_file: str  # system/events has been copied up to this file and offset
     gaps_offset: int
     gaps: list[dict[str, Any]]
@@ -42,21 +43,21 @@ def read_stored(conn: Connection, provider: str, *, with_sessions: bool) -> Stor
     marks: list[Watermark] = watermarks(conn, provider)
     place = next((mark for mark in marks if mark.source_type == "gaps"), None)
     return Stored(
-        {mark.session_id: mark.last_seq for mark in marks if mark.source_type == "ring" and mark.ring == "tick"},
+        {(mark.session_id, mark.ring): mark.last_seq for mark in marks if mark.source_type == "ring"},
         (place.file or "") if place else "",
         place.last_seq if place else 0,
         gap_rows(conn, provider),
         {str(row["session_id"]) for row in session_rows(conn, provider) if row["ended_ns"] is not None},
-        {stored.session_id for stored in sessions_stored(conn, provider)} if with_sessions else set(),
+        {stored.session_id for ring in _RINGS for stored in sessions_stored(conn, provider, ring)} if with_sessions else set(),
     )
 
 
 class StoredRows:
-    """The rows of one session in order of sequence, taken piece by piece. `runs`: the sequences taken so far."""
+    """The rows of one ring of a session in order of sequence, taken piece by piece. `runs`: the sequences taken so far."""
 
-    def __init__(self, conn: Connection, session_id: str, first_seq: int, last_seq: int) -> None:
-        self._chunks: Iterator[np.ndarray] = stream_ticks(conn, session_id, first_seq, last_seq, chunk_rows=20_000)
-        self._left = np.zeros(0, TICK)
+    def __init__(self, conn: Connection, ring: str, session_id: str, first_seq: int, last_seq: int) -> None:
+        self._chunks: Iterator[np.ndarray] = stream_rows(conn, ring, session_id, first_seq, last_seq, chunk_rows=20_000)
+        self._left = np.zeros(0, DTYPES[ring])
         self.runs = Runs()
 
     def upto(self, last_seq: int) -> np.ndarray:
@@ -88,15 +89,16 @@ class StoredRows:
 def differences(archived: np.ndarray, stored: np.ndarray) -> Iterator[tuple[int, str, str, Any, Any]]:
     """Yield (seq, symbol, field, archived, stored) of every value that differs.
 
-    `archived`, `stored`: TICK rows, ascending seq, each once; only sequences that both have are compared.
+    `archived`, `stored`: rows of one dtype, ascending seq, each once; only sequences that both have are compared.
     """
     if len(archived) != len(stored) or (archived["seq"] != stored["seq"]).any():
         _, here, there = np.intersect1d(archived["seq"], stored["seq"], assume_unique=True, return_indices=True)
         archived, stored = archived[here], stored[there]
-    for name in _EXACT:
+    numerics = _OF_DTYPE[archived.dtype].numerics
+    for name in (name for name in archived.dtype.names or () if name not in numerics and not name.startswith("pad")):
         for at in np.flatnonzero(archived[name] != stored[name]).tolist():
             yield int(archived["seq"][at]), *_named(archived, stored, at, name)
-    for name in NUMERICS:
+    for name in numerics:
         one, other = archived[name], stored[name]
         unequal = np.flatnonzero(~((one == other) | (np.isnan(one) & np.isnan(other))))
         for at in unequal.tolist():

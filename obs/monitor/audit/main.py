@@ -42,6 +42,7 @@ from obs.shm import block_path
 
 _FAR_BEHIND_NS: Final = 120 * NS  # a loader whose next record is older than this, seen from the newest archived one
 _EVENT_RINGS: Final = ("event", "poll_event")
+_DATASETS: Final = {"tick": "scalp", "swing": "swing"}  # of the rings that have segments and a table
 
 
 def run(config: Config, *, date: str | None = None, dsn: str | None = None, away: str | None = None) -> Report:
@@ -99,9 +100,9 @@ class _Session:
     session_id: str
     place: int
     info: SessionInfo | None
-    mark: int  # last sequence that the database has, -1 none
+    marks: dict[str, int]  # ring -> last sequence that the database has, -1 none
     cut: Cut
-    limit: int  # the last sequence that both sinks have passed
+    limits: dict[str, int]  # ring -> the last sequence that both sinks have passed
     published: dict[str, int]  # of rings that are there
 
     @property
@@ -133,7 +134,7 @@ class _Provider:
         self._newest_ns = 0
         self._behind: list[tuple[str, int, int]] = []  # session, records that the database lacks, time of the first
         self._series = {
-            dataset: [Series(root, dataset, name, market) for market in _markets(root, dataset, name)] for dataset in ("scalp", "swing")
+            dataset: [Series(root, dataset, name, market) for market in _markets(root, dataset, name)] for dataset in _DATASETS.values()
         }
         self._sessions = self._find_sessions(infos)
 
@@ -149,24 +150,25 @@ class _Provider:
         for info in read_sessions(self._config.data_dir, self._name):
             by_id.setdefault(info.session_id, replace(info, ended=None))
         names = {*by_id, *self._book.sessions, *(session for session, _ in self._book.seqs), *self._quarantine.sessions}
-        for series in self._series["scalp"]:
+        for series in (*self._series["scalp"], *self._series["swing"]):
             names |= {segment.session_id for segment in find(series)}
         ordered = [*by_id, *sorted(names - set(by_id))]
         return [self._session(name, by_id.get(name)) for name in ordered]
 
     def _session(self, session_id: str, info: SessionInfo | None) -> _Session:
         place = self._book.place(session_id)
-        mark = self._stored.marks.get(session_id, -1) if self._stored is not None else END
-        one = _Session(session_id, place, info, mark, Cut(), END, {})
+        marks = {ring: self._stored.marks.get((session_id, ring), -1) if self._stored is not None else END for ring in _DATASETS}
+        one = _Session(session_id, place, info, marks, Cut(), dict.fromkeys(_DATASETS, END), {})
         if info is None:
             self._findings.mismatch(
                 self._name, "archived", "a start line", None, session_id=session_id, what="a session without its start line"
             )
         if not one.ended:
             one.published = self._published(session_id)
-            archived = max((last_archived(series, session_id) for series in self._series["scalp"]), default=-1)
-            one.limit = min(mark, archived)
-            one.cut = self._cut(place, one.limit)
+            for ring, dataset in _DATASETS.items():
+                archived = max((last_archived(series, session_id) for series in self._series[dataset]), default=-1)
+                one.limits[ring] = min(marks[ring], archived)
+            one.cut = self._cut(place, one.limits["tick"])
         return one
 
     def _published(self, session_id: str) -> dict[str, int]:
@@ -194,8 +196,8 @@ class _Provider:
     def judge(self) -> ProviderLedger:
         self._judge_files()
         for session in self._sessions:
-            self._judge_ticks(session)
-            self._judge_swings(session)
+            for ring in _DATASETS:
+                self._judge_ring(session, ring)
             for ring in _EVENT_RINGS:
                 self._judge_text_ring(session, ring, self._book.seqs.get((session.session_id, ring), Runs()), self._book.judged)
             kept = self._quarantine.sessions.get(session.session_id, Quarantined())
@@ -219,27 +221,29 @@ class _Provider:
                     what="a sealed segment of the manifest is gone",
                 )  # fmt: skip
 
-    def _judge_ticks(self, session: _Session) -> None:
-        place = Place(self._findings, self._name, session.session_id, "tick")
-        lines = {key: gap.line for key, gap in self._book.gaps.items() if _is_archive_gap(gap.line, session.session_id, "tick")}
-        database = [gap for gap in self._stored.gaps if _is_database_gap(gap, session.session_id)] if self._stored is not None else []
+    def _judge_ring(self, session: _Session, ring: str) -> None:
+        """A ring whose archive are segments and whose rows go to a table."""
+        place = Place(self._findings, self._name, session.session_id, ring)
+        lines = {key: gap.line for key, gap in self._book.gaps.items() if _is_gap(gap.line, "archive", session.session_id, ring)}
+        database = [gap for gap in self._stored.gaps if _is_gap(gap, "database", session.session_id, ring)] if self._stored else []
         ledger, read = RingLedger(), False
-        for series in self._series["scalp"]:
+        for series in self._series[_DATASETS[ring]]:
             segments = SessionSegments(series, session.session_id, self._scope.day, self._findings, running=not session.ended)
             if segments.segments:
                 self._ledger.segments += len(segments.segments)
                 ledger.add(self._judge_segments(session, place, segments, lines, database))
                 read = True
         if not read and self._scope.day is None:
-            series = Series(self._config.data_dir, "scalp", self._name, "")
+            series = Series(self._config.data_dir, _DATASETS[ring], self._name, "")
             none = SessionSegments(series, session.session_id, None, self._findings, running=not session.ended)
             ledger.add(self._judge_segments(session, place, none, lines, database))
-        self._rings("tick").add(ledger)
+        self._rings(ring).add(ledger)
 
     def _judge_segments(
         self, session: _Session, place: Place, segments: SessionSegments, lines: dict[Any, Any], database: list[dict[str, Any]]
     ) -> RingLedger:
-        limit = min(session.limit, session.mark)
+        ring = place.ring
+        limit = min(session.limits[ring], session.marks[ring])
         if self._stored is not None and session.session_id in self._stored.finished:
             limit = END
         stored = None
@@ -247,21 +251,23 @@ class _Provider:
             first, last = -END, END if session.ended else limit
             if self._scope.day is not None:
                 first, last = segments.first_expected, min(limit, segments.last_known)
-            stored = StoredRows(self._conn, session.session_id, first, last)
-        done = compare(place, segments, stored, limit, gap_spans(database), self._sums, session.place, session.cut.seq)
+            stored = StoredRows(self._conn, ring, session.session_id, first, last)
+        sums = self._sums if ring == "tick" else None
+        done = compare(place, segments, stored, limit, gap_spans(database), sums, session.place, session.cut.seq)
         found = segments.found
         self._newest_ns = max(self._newest_ns, found.last_ts_ns)
         known = Known(
-            found.runs, list({**found.gaps, **lines}.values()), session.final("tick"), session.ended, session.published.get("tick", 0)
+            found.runs, list({**found.gaps, **lines}.values()), session.final(ring), session.ended, session.published.get(ring, 0)
         )
         if self._scope.day is not None:
             known.first, known.last = segments.first_expected, found.last_seq
             limit = min(limit, found.last_seq)
         self._judge_copies(place, session, found.gaps, lines)
         ledger = judge_archived(place, known)
-        self._blind[session.place] = [
-            (minute_of(gap["gap_start_ns"]), minute_of(gap["gap_end_ns"])) for gap in known.gaps if gap.get("gap_end_ns")
-        ]
+        if ring == "tick":
+            self._blind[session.place] = [
+                (minute_of(gap["gap_start_ns"]), minute_of(gap["gap_end_ns"])) for gap in known.gaps if gap.get("gap_end_ns")
+            ]
         if stored is not None and self._stored is not None:
             ledger.add(self._judge_rows(session, place, known, stored, limit, database, done))
         return ledger
@@ -272,7 +278,7 @@ class _Provider:
         assert self._stored is not None
         finished = session.session_id in self._stored.finished
         closed = [span for span in gap_spans(known.gaps) if span[1] < END]
-        final = session.final("tick")
+        final = session.final(place.ring)
         last = max((span[1] for span in [*known.archived.spans(), *closed]), default=-1) if final is None else final
         limit = min(limit, last)
         explained = merge([*known.archived.spans(), *gap_spans(known.gaps)])
@@ -293,22 +299,6 @@ class _Provider:
                     "archived", "a copy in system/events", None, "a gap line of a segment that system/events lacks",
                     first_seq=gap["first_seq"], last_seq=gap["last_seq"],
                 )  # fmt: skip
-
-    def _judge_swings(self, session: _Session) -> None:
-        place = Place(self._findings, self._name, session.session_id, "swing")
-        runs, gaps = Runs(), [gap.line for gap in self._book.archive_gaps(session.session_id, "swing")]
-        first, last = 0, -1
-        for series in self._series["swing"]:
-            segments = SessionSegments(series, session.session_id, self._scope.day, self._findings, running=not session.ended)
-            for _ in segments.read():
-                pass
-            for span in segments.found.runs.spans():
-                runs.add(*span)
-            first, last = segments.first_expected, max(last, segments.found.last_seq)
-        known = Known(runs, [dict(gap) for gap in gaps], session.final("swing"), session.ended, session.published.get("swing", 0))
-        if self._scope.day is not None:
-            known.first, known.last = first, last
-        self._rings("swing").add(judge_archived(place, known))
 
     def _judge_text_ring(self, session: _Session, ring: str, runs: Runs, judged: dict[tuple[str, str], tuple[int, int]]) -> None:
         """A ring whose archive is a text file."""
@@ -370,12 +360,8 @@ class _Provider:
         return ledger
 
 
-def _is_archive_gap(gap: dict[str, Any], session_id: str, ring: str) -> bool:
-    return bool(gap["sink"] == "archive" and gap["session_id"] == session_id and gap["ring"] == ring)
-
-
-def _is_database_gap(gap: dict[str, Any], session_id: str) -> bool:
-    return bool(gap["sink"] == "database" and gap["session_id"] == session_id and gap["ring"] == "tick")
+def _is_gap(gap: dict[str, Any], sink: str, session_id: str, ring: str) -> bool:
+    return bool(gap["sink"] == sink and gap["session_id"] == session_id and gap["ring"] == ring)
 
 
 def _markets(root: Path, dataset: str, provider: str) -> list[str]:

@@ -33,7 +33,7 @@ class Quarantined:
 @dataclass
 class QuarantineBook:
     sessions: dict[str, Quarantined] = field(default_factory=dict)
-    rejected: set[tuple[str, int]] = field(default_factory=set)  # (session, seq) of ticks
+    rejected: set[tuple[str, str, int]] = field(default_factory=set)  # (session, ring, seq)
     unreadable: list[tuple[str, int, str]] = field(default_factory=list)
     judged: dict[str, tuple[int, int]] = field(default_factory=dict)  # session -> first and last seq in judged files
 
@@ -87,6 +87,6 @@ def _read_rejected(scope: Scope, book: QuarantineBook) -> None:
         for end, line in text_lines(path):
             try:
                 value = orjson.loads(line)
-                book.rejected.add((value["session_id"], int(value["seq"])))
+                book.rejected.add((value["session_id"], value.get("ring", "tick"), int(value["seq"])))
             except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
                 book.unreadable.append((path.name, end, repr(error)))

@@ -123,7 +123,7 @@ def _provider_lines(ledger: ProviderLedger) -> list[str]:
     head = ("ring", "published", "archived", "archive gaps", "in flight", "loaded", "database gaps", "not loaded yet")
     rows = []
     for name, ring in ledger.rings.items():
-        both = (ring.loaded, ring.database_gaps, ring.not_loaded) if name == "tick" else (None, None, None)
+        both = (ring.loaded, ring.database_gaps, ring.not_loaded) if name in ("tick", "swing") else (None, None, None)
         rows.append((name, ring.published, ring.archived, ring.archive_gaps, ring.in_flight, *both))
     return [
         f"{ledger.provider}: {ledger.sessions} sessions, {total.minutes} minutes judged, {ledger.segments} segments",

@@ -12,7 +12,7 @@ from obs.monitor.audit.spans import END, Runs, Span, count, intersect, merge, ov
 
 @dataclass
 class RingLedger:
-    """The fates of one ring's records, added up over sessions. loaded and database_gaps: of the tick ring alone."""
+    """The fates of one ring's records, added up over sessions. loaded and database_gaps: of tick and swing alone."""
 
     published: int = 0
     archived: int = 0
@@ -106,14 +106,14 @@ def _final(place: Place, known: Known, archived: list[Span], gaps: list[Span]) -
 
 @dataclass
 class LoadKnown:
-    """What is known of the tick ring's way into the database. `limit`: the last sequence that must have a fate there."""
+    """What is known of a ring's way into the database. `limit`: the last sequence that must have a fate there."""
 
     stored: Runs
     gaps: list[dict[str, Any]]  # database gap rows of this session
     first: int
     limit: int
     finished: bool  # the loader has ended this session: nothing more will come
-    rejected: set[tuple[str, int]]
+    rejected: set[tuple[str, str, int]]
 
 
 def judge_loaded(place: Place, archive: Known, load: LoadKnown, named: list[Span]) -> RingLedger:
@@ -148,7 +148,7 @@ def _judge_reason(place: Place, gap: dict[str, Any], archive: Known, load: LoadK
     (span,) = gap_spans([gap])
     if gap["reason"] == "db_rejected":
         for seq in range(span[0], span[1] + 1):
-            if (place.session_id, seq) not in load.rejected:
+            if (place.session_id, place.ring, seq) not in load.rejected:
                 place.wrong("loaded", "a line in the rejected file", None, "a refused row that is not kept", first_seq=seq, last_seq=seq)
         return
     same = [line for line in archive.gaps if line["reason"] == gap["reason"]]
@@ -161,8 +161,10 @@ def _judge_reason(place: Place, gap: dict[str, Any], archive: Known, load: LoadK
 
 
 def _judge_host_death(place: Place, archive: Known, load: LoadKnown, stored: list[Span]) -> None:
-    """The database's row begins behind all that is archived or loaded."""
+    """The database's row begins behind all that is archived or loaded. A swing ring of which nothing is has none: see the loader."""
     expected = max([span[-1][1] for span in (archive.archived.spans(), stored) if span], default=-1) + 1
+    if expected == 0 and place.ring != "tick" and not load.gaps:
+        return
     found = [gap["first_seq"] for gap in load.gaps if gap["last_seq"] is None]
     if found != [expected]:
         place.wrong("gap_rows", [expected], found, "first_seq of the database gap row of a ring that died with its host")

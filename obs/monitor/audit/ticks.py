@@ -1,6 +1,6 @@
-"""One session's ticks, read once from the archive and once from the database, side by side, chunk by chunk.
+"""One session's ticks or swings, read once from the archive and once from the database, side by side, chunk by chunk.
 
-It gives what the ring identities need (sequences on both sides), the sums that the counts are compared with (trades and
+It gives what the ring identities need (sequences on both sides), of ticks the sums that the counts are compared with (trades and
 quotes by minute and symbol), and every value that differs.
 """
 
@@ -79,18 +79,21 @@ class Compared:
 
 
 def compare(
-    place: Place, segments: SessionSegments, stored: StoredRows | None, limit: int, refused: list[Span], sums: Sums, of: int, seq_end: int
-) -> Compared:
+    place: Place, segments: SessionSegments, stored: StoredRows | None, limit: int, refused: list[Span], sums: Sums | None, of: int,
+    seq_end: int,
+) -> Compared:  # fmt: skip
     """Read both sides to their ends.
 
     `limit`: the last sequence that the database must have. `refused`: sequences in database gap rows. `seq_end`: records from
-    there on are in minutes that are not judged yet, so they are not added to `sums`. `stored` None: the archive alone is read.
+    there on are in minutes that are not judged yet, so they are not added to `sums`. `stored` None: the archive alone is read;
+    `sums` None: nothing is added up.
     """
     done = Compared()
     gone = merge(refused)
     for rows in segments.read():
         done.rows += len(rows)
-        sums.add(of, rows[: int(np.searchsorted(rows["seq"], seq_end))])
+        if sums is not None:
+            sums.add(of, rows[: int(np.searchsorted(rows["seq"], seq_end))])
         if stored is None:
             continue
         inside = rows[: int(np.searchsorted(rows["seq"], limit, side="right"))]

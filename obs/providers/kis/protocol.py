@@ -14,6 +14,8 @@ WS_PATH: Final = "/tryitout"
 # Source: portal, hosts: only the paper server listens there.
 PAPER_WS_PORT: Final = 31000
 
+PAPER_REST_PORT: Final = 29443
+
 # Source: portal, Approval and tokenP.
 APPROVAL_PATH: Final = "/oauth2/Approval"
 TOKEN_PATH: Final = "/oauth2/tokenP"
@@ -26,6 +28,29 @@ REJECTED_CODES: Final = frozenset({"EGW00103", "EGW00105"})
 # Source: notice of 2026-04: one Approval a second. Observed: one tokenP a minute.
 APPROVAL_SPACING_S: Final = 1.0
 TOKEN_SPACING_S: Final = 60.0
+
+# REST data calls: name -> tr_id, below REST_ROOT. Source: portal, domestic stocks, quotations.
+REST_ROOT: Final = "/uapi/domestic-stock/v1/quotations/"
+REST_TR_IDS: Final = {
+    "intstock-multprice": "FHKST11300006",
+    "inquire-time-itemchartprice": "FHKST03010200",
+    "chk-holiday": "CTCA0903R",
+}
+# Source: portal, FID_COND_MRKT_DIV_CODE. NXT (NX) trades a part of the issues, and no file says which: it has no universe here.
+REST_MARKETS: Final = {"krx": "J", "unified": "UN"}
+# Source: portal: issues of one intstock-multprice.
+QUOTE_SYMBOLS: Final = 30
+# Source: notice of 2026-04-20: 18 calls a second per app key, 1 on the paper server (600 ms tripped it, 1100 ms did not: observed).
+CALLS_PER_S: Final = 15.0
+CALLS_PER_S_PAPER: Final = 0.9
+# Source: ours: two files a day.
+MASTERS_PER_S: Final = 1.0
+# Source: portal, the samples' address; the folder of the master files.
+MASTER_URL: Final = "https://new.real.download.dws.co.kr/common/master"
+# Source: observed, msg_cd of an answer: calls came too fast (not a ban: a second later they are served); the token is dead.
+CODE_TOO_FAST: Final = frozenset({"EGW00201", "EGW00215"})
+TOO_FAST_WAIT_S: Final = 1.0
+CODE_TOKEN_DEAD: Final = frozenset({"EGW00121", "EGW00123"})  # invalid, expired
 
 # Source: portal notices and a measured refusal of the 42nd (2026-08-17): 41 over all channels and markets of an app key.
 REGISTRATIONS: Final = 41

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
+import numpy as np
 import orjson
 
 from obs.providers.base import (
     Approval,
+    Auth,
+    Call,
     Context,
     Control,
     Credential,
@@ -17,12 +20,15 @@ from obs.providers.base import (
     Outgoing,
     ProviderOptions,
     Request,
+    RestLimits,
     Token,
     check_options,
 )
-from obs.providers.kis import auth, control, decode, symbols
+from obs.providers.kis import auth, control, decode, rest, symbols
 from obs.providers.kis import protocol as p
 from obs.providers.kis.options import limits_of
+from obs.record.instruments import Instrument
+from obs.record.quotes import Candle
 
 
 class KisProvider:
@@ -41,7 +47,9 @@ class KisProvider:
         check_options(options, markets, tuple(p.TR_IDS.get((options.market, options.venue), ("trade", "book"))))
         self.options = options
         self.limits: Limits
-        self.limits, self._spacing_s = limits_of(options)
+        self.rest: RestLimits
+        self.limits, self._spacing_s, self.rest = limits_of(options)
+        self._master_url = str(options.options.get("master_url") or p.MASTER_URL)
         self._tr_ids = p.TR_IDS[options.market, options.venue]
 
     def slot_symbol(self, text: str) -> str:
@@ -94,3 +102,36 @@ class KisProvider:
 
     def parse_token(self, status: int, body: bytes, now_ns: int) -> Token:
         return auth.parse_token(status, body, now_ns)
+
+    def universe_calls(self, day: int) -> list[Call]:
+        return rest.universe_calls(self._master_url) if self.rest.selects else []
+
+    def parse_universe(self, bodies: Sequence[bytes]) -> list[Instrument]:
+        return rest.parse_universe(bodies)
+
+    def quote_calls(self, symbols: Sequence[str], auth: Auth | None) -> list[Call]:
+        return rest.quote_calls(self.options, symbols, _signed(auth), self.rest.quote_symbols)
+
+    def parse_quotes(self, body: bytes, symbols: Sequence[str]) -> np.ndarray:
+        return rest.parse_quotes(body, symbols)
+
+    def candle_call(self, symbol: str, bar_ns: int, auth: Auth | None) -> Call:
+        return rest.candle_call(self.options, symbol, bar_ns, _signed(auth))
+
+    def parse_candle(self, body: bytes, bar_ns: int) -> Candle | None:
+        return rest.parse_candle(body, bar_ns)
+
+    def holiday_call(self, day: int, auth: Auth | None) -> Call | None:
+        return rest.holiday_call(self.options, day, _signed(auth))
+
+    def parse_holidays(self, body: bytes) -> dict[int, bool]:
+        return rest.parse_holidays(body)
+
+    def judge(self, status: int, headers: Mapping[str, str], body: bytes) -> float:
+        return rest.judge(status, headers, body)
+
+
+def _signed(auth: Auth | None) -> Auth:
+    if auth is None:
+        raise ValueError("a data call of KIS needs a token")
+    return auth

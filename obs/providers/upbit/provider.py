@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
+import numpy as np
 import orjson
 
-from obs.errors import ConnectionLost
+from obs.errors import ConnectionLost, DecodeError
 from obs.providers.base import (
     Approval,
+    Auth,
+    Call,
     Context,
     Control,
     Credential,
@@ -19,13 +22,17 @@ from obs.providers.base import (
     Outgoing,
     ProviderOptions,
     Request,
+    RestLimits,
     Token,
     check_options,
     decode_each,
 )
-from obs.providers.upbit import control, decode, symbols
+from obs.providers.upbit import control, decode, rest, symbols
 from obs.providers.upbit import protocol as p
+from obs.providers.upbit.markets import parse_markets
 from obs.providers.upbit.options import limits_of
+from obs.record.instruments import Instrument
+from obs.record.quotes import Candle
 
 
 class UpbitProvider:
@@ -45,7 +52,8 @@ class UpbitProvider:
         check_options(options, {"crypto": p.VENUES}, tuple(p.TYPES))
         self.options = options
         self.limits: Limits
-        self.limits, self._depth = limits_of(options)
+        self.rest: RestLimits
+        self.limits, self._depth, self.rest = limits_of(options)
 
     def slot_symbol(self, text: str) -> str:
         return symbols.slot_symbol(text)
@@ -100,3 +108,31 @@ class UpbitProvider:
 
     def parse_token(self, status: int, body: bytes, now_ns: int) -> Token:
         raise ConnectionLost("public market data needs no token", status=status)
+
+    def universe_calls(self, day: int) -> list[Call]:
+        return rest.universe_calls(self.options) if self.rest.selects else []
+
+    def parse_universe(self, bodies: Sequence[bytes]) -> list[Instrument]:
+        markets, tickers = bodies
+        return parse_markets(markets, tickers)
+
+    def quote_calls(self, symbols: Sequence[str], auth: Auth | None) -> list[Call]:
+        return rest.quote_calls(self.options, symbols, self.rest.quote_symbols)
+
+    def parse_quotes(self, body: bytes, symbols: Sequence[str]) -> np.ndarray:
+        return rest.parse_quotes(body, symbols)
+
+    def candle_call(self, symbol: str, bar_ns: int, auth: Auth | None) -> Call:
+        return rest.candle_call(self.options, symbol, bar_ns)
+
+    def parse_candle(self, body: bytes, bar_ns: int) -> Candle | None:
+        return rest.parse_candle(body, bar_ns)
+
+    def holiday_call(self, day: int, auth: Auth | None) -> Call | None:
+        return None
+
+    def parse_holidays(self, body: bytes) -> dict[int, bool]:
+        raise DecodeError("this venue has no calendar", length=len(body))
+
+    def judge(self, status: int, headers: Mapping[str, str], body: bytes) -> float:
+        return rest.judge(status, headers, body)

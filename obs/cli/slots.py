@@ -1,0 +1,219 @@
+"""`obs slots`: who has a slot, since when and why; and the operator's say: pin, unpin, exclude, include."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from obs.cli import archive
+from obs.cli.terminal import complain, paint, print_json, table
+from obs.clock import NS, SYSTEM
+from obs.config import Config, ProviderConfig
+from obs.config.process import lock_path
+from obs.config.venues import SYMBOLS
+from obs.errors import EXIT_GOOD, EXIT_UNKNOWN, ConfigError, SchemaMismatch
+from obs.market import universe as universes
+from obs.market.pins import Pins, change_pins, pins_path, read_pins
+from obs.record.events import iso_ms
+
+HELP: Final = "show who has a slot and why; pin or exclude a symbol"
+EXAMPLES: Final = """\
+  obs slots
+  obs slots --json --provider kis | jq -r '.slots[] | select(.trigger == "volume_surge") | .symbol'
+  obs slots pin 005930                   # it has a slot from now on, whatever its score
+  obs slots unpin 005930                 # it may stay, but by its score
+  obs slots exclude 000660 --provider kis
+  obs slots include 000660
+  tail -f data/system/overflow/kis/*_overflow.jsonl | jq -c '[.rank, .symbol, .candidate_score, .decision_reason]'"""
+ACTIONS: Final = ("pin", "unpin", "exclude", "include")
+_COLOUR: Final = {"confirmed": "good", "refused": "wrong", "failed": "wrong"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="pin|unpin|exclude|include", nargs="?", choices=ACTIONS, help="what to do with SYMBOL")
+    parser.add_argument("symbol", metavar="SYMBOL", nargs="?", help="as records carry it")
+    archive.add_filters(parser, symbol=False, date=False)
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    """Show the slots; 0, or 4 if nothing is known of any. Or change the operator's file; 0."""
+    archive.require(config.data_dir)
+    if args.action is None:
+        return _show(config, args.provider, args.json)
+    if args.symbol is None:
+        raise ConfigError(f"obs slots {args.action}: which SYMBOL?")
+    return _act(args, config)
+
+
+# --- the operator's say
+
+
+def _act(args: argparse.Namespace, config: Config) -> int:
+    provider = _chosen(config, args.provider, args.symbol)
+    pins = change_pins(pins_path(config.data_dir, provider.name), lambda pins: change(pins, args.action, args.symbol))
+    if args.json:
+        print_json({"provider": provider.name, "pinned": pins.pinned, "excluded": pins.excluded})
+        return EXIT_GOOD
+    said = f"{provider.name}: pinned {', '.join(pins.pinned) or 'none'}; excluded {', '.join(pins.excluded) or 'none'}"
+    print(said)
+    known = universes.newest_before(config.data_dir, provider.market, 99_999_999)
+    if args.action == "pin" and known is not None and args.symbol not in known.symbols:
+        complain("slots", f"{args.symbol} is not in the universe of {known.day}: it gets its slot, but no sweep tells of it")
+    if not _runs(config, provider):
+        complain("slots", f"{provider.name} does not run here: obeyed from its next start on")
+    return EXIT_GOOD
+
+
+def change(pins: Pins, action: str, symbol: str) -> Pins:
+    """Return `pins` after one action; a pin ends an exclusion and the other way round."""
+    pinned = tuple(name for name in pins.pinned if name != symbol)
+    excluded = tuple(name for name in pins.excluded if name != symbol)
+    if action == "pin":
+        return Pins((*pinned, symbol), excluded)
+    if action == "exclude":
+        return Pins(pinned, (*excluded, symbol))
+    return Pins(pinned, pins.excluded) if action == "unpin" else Pins(pins.pinned, excluded)
+
+
+def _chosen(config: Config, name: str | None, symbol: str) -> ProviderConfig:
+    """Return the provider that a symbol is meant for. Raises ConfigError where that is not plain, or where nothing selects."""
+    if name is not None and (named := config.provider(name)) is not None:
+        candidates: tuple[ProviderConfig, ...] = (named,)
+    elif name is not None:
+        raise ConfigError(f"no section providers.{name}; there are: {_names(config.providers)}")
+    else:
+        candidates = config.planned()
+    selecting = [one for one in candidates if one.selects]
+    if not selecting:
+        listed = f"; {_names(candidates)} list their symbols themselves" if candidates else ""
+        raise ConfigError(f"no provider selects its symbols, so none can be pinned or excluded{listed}")
+    fitting = [one for one in selecting if re.fullmatch(SYMBOLS[one.market][0], symbol)]
+    if not fitting:
+        allowed = " or ".join(dict.fromkeys(SYMBOLS[one.market][1] for one in selecting))
+        raise ConfigError(f"symbol = {symbol!r}: {allowed}")
+    if len(fitting) > 1:
+        raise ConfigError(f"{symbol} may be of {_names(fitting)}: name one with --provider")
+    return fitting[0]
+
+
+def _runs(config: Config, provider: ProviderConfig) -> bool:
+    """Tell whether a supervisor of this provider lives."""
+    from obs.monitor.host import is_alive
+
+    try:
+        return is_alive(int(lock_path(config.data_dir, provider.name).read_text()))
+    except (OSError, ValueError):
+        return False
+
+
+def _names(providers: Any) -> str:
+    return ", ".join(one.name for one in providers) or "none"
+
+
+# --- the slots
+
+
+def _show(config: Config, name: str | None, as_json: bool) -> int:
+    providers = [one for one in (*config.planned(), *_others(config)) if name in (None, one.name)]
+    found = [one for provider in providers if (one := slots_of(config, provider))]
+    if not found:
+        complain("slots", f"nothing is known of {name or 'any provider'}: it does not run here, and has not since the host started")
+        return EXIT_UNKNOWN
+    for one in found:
+        if as_json:
+            print_json(one)
+        else:
+            _print(one)
+    return EXIT_GOOD
+
+
+def _others(config: Config) -> list[ProviderConfig]:
+    """Return the providers that this data directory knows from another configuration, as those of a demo."""
+    names = sorted(path.stem for path in (config.data_dir / "system" / "sessions").glob("*.jsonl"))
+    others = [name for name in names if config.provider(name) is None]
+    markets = {one.provider: one.market for one in archive.series_of(config.data_dir, "scalp")}
+    return [ProviderConfig(name, name, True, markets.get(name, ""), "", "", "", (), None, (), (), 0, "", "always") for name in others]
+
+
+def slots_of(config: Config, provider: ProviderConfig) -> dict[str, Any] | None:
+    """Return what the board of a provider says of its slots, None if there is no board, or nothing on it."""
+    cells = _board(config, provider)
+    if cells is None or not cells["wanted"]:
+        return None
+    wanted, actual, level = cells["wanted"], cells["actual"], cells["level"]
+    why, standings = wanted.get("why") or {}, actual.get("slots") or {}
+    names: dict[str, str] = {}
+    if day := wanted.get("day"):
+        try:
+            universe = universes.load(config.data_dir, provider.market, int(day))
+            names = {one.symbol: one.name for one in universe.instruments} if universe is not None else {}
+        except ConfigError as error:
+            complain("slots", str(error))
+    by_slot = dict(zip(wanted["symbols"], why, strict=False)) if len(why) == len(wanted["symbols"]) else {}
+    rows = []
+    for place, slot in enumerate(wanted["symbols"], 1):
+        symbol = by_slot.get(slot, slot)
+        since_ns, how, score, trigger = why.get(symbol, (None, "listed", None, ""))
+        rows.append(
+            {
+                "slot": place, "symbol": symbol, "name": names.get(symbol, ""), "since": since_ns and iso_ms(since_ns),
+                "since_ns": since_ns, "how": how, "score": score, "trigger": trigger or None, "standing": standings.get(slot),
+            }
+        )  # fmt: skip
+    try:
+        pins = read_pins(pins_path(config.data_dir, provider.name))
+    except ConfigError as error:
+        complain("slots", str(error))
+        pins = Pins()
+    leaving = sorted(set(standings) - set(wanted["symbols"]))
+    return {
+        "provider": provider.name, "market": provider.market, "day": day, "version": wanted.get("version"),
+        "obeyed": actual.get("version"), "capacity": actual.get("capacity"), "level": int(level.get("level", 0)), "slots": rows,
+        "leaving": leaving, "pinned": pins.pinned, "excluded": pins.excluded,
+    }  # fmt: skip
+
+
+def _board(config: Config, provider: ProviderConfig) -> dict[str, Any] | None:
+    """Return the cells of a provider's board, None if there is none."""
+    from obs.ring import fence
+    from obs.shm import Board
+
+    try:
+        board = Board.attach(Board.path(Path(config.ring.dir), config.data_dir, provider.name), fence)
+    except (OSError, SchemaMismatch):
+        return None
+    try:
+        return {name: board[name].read_json() or {} for name in ("wanted", "actual", "level")}
+    finally:
+        board.close()
+
+
+def _print(one: dict[str, Any]) -> None:
+    now = SYSTEM.wall_ns()
+    confirmed = sum(row["standing"] == "confirmed" for row in one["slots"])
+    room = "" if one["capacity"] is None else f" of {one['capacity']}"
+    print(f"{one['provider']} ({one['market']}): {len(one['slots'])}{room} slots, {confirmed} confirmed, mitigation level {one['level']}")
+    head = ("slot", "symbol", "name", "since (UTC)", "held", "how", "score", "trigger", "standing")
+    rows = [
+        (
+            row["slot"], row["symbol"], row["name"], row["since"] and row["since"][:19].replace("T", " "),
+            row["since_ns"] and _span((now - row["since_ns"]) // NS), row["how"] + (" (pinned)" if row["symbol"] in one["pinned"] else ""),
+            None if row["score"] is None else f"{row['score']:.3f}", row["trigger"], row["standing"],
+        )
+        for row in one["slots"]
+    ]  # fmt: skip
+    lines = table(head, rows, right=("slot", "held", "score"))
+    print(lines[0])
+    for line, row in zip(lines[1:], one["slots"], strict=True):
+        print(paint(line, _COLOUR.get(row["standing"] or "", "warning")))
+    for what in ("leaving", "pinned", "excluded"):
+        if one[what]:
+            print(f"{what}: {', '.join(one[what])}")
+
+
+def _span(seconds: int) -> str:
+    minutes, second = divmod(max(0, seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}"
