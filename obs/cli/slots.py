@@ -119,7 +119,11 @@ def _show(config: Config, name: str | None, as_json: bool) -> int:
     providers = [one for one in (*config.planned(), *_others(config)) if name in (None, one.name)]
     found = [one for provider in providers if (one := slots_of(config, provider))]
     if not found:
-        complain("slots", f"nothing is known of {name or 'any provider'}: it does not run here, and has not since the host started")
+        waiting = [provider.name for provider in providers if _board(config, provider) is not None]
+        if waiting:
+            complain("slots", f"no slot is wanted yet of {', '.join(waiting)}; `obs status` tells what it waits for")
+        else:
+            complain("slots", f"nothing is known of {name or 'any provider'}: it does not run here, and has not since the host started")
         return EXIT_UNKNOWN
     for one in found:
         if as_json:

@@ -20,6 +20,7 @@ from obs.providers.base import Auth, Call, Provider
 from obs.roles.tokens import Tokens
 from obs.wire import RestClient
 from obs.wire.limiter import Limiter
+from obs.wire.mask import masked_url
 
 UNKNOWN_SYMBOL: Final = "unknown_symbol"
 DEADLINE: Final = "deadline"
@@ -89,6 +90,7 @@ class Asking:
                     raise
                 auth, renewed = await self.tokens.renew(auth), True
             except (ConnectionLost, DecodeError) as error:
+                error.facts.setdefault("url", masked_url(request.url))
                 failed += 1
                 if failed >= attempts or error.facts.get("reason") == UNKNOWN_SYMBOL:
                     raise
