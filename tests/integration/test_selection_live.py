@@ -64,6 +64,7 @@ def test_named_surges_hold_slots_within_one_evaluation(rig: Callable[..., Rig], 
     sweeps = one.sweeps()
     first = {event["symbol"]: event for event in slots if event["what"] in ("swap", "allocate") and event["ts_ns"] > sweeps[2]["ts_ns"]}
     for symbol in chosen:
+        assert symbol in first, (symbol, slots, [entry for entry in one.events("overflow") if entry["symbol"] == symbol])
         event = first[symbol]
         assert event["score"] > 0
         assert event["ts_ns"] <= sweeps[4]["ts_ns"], "with the first sweep that can see it, or the one after if it begins within one"
