@@ -1,12 +1,15 @@
-"""One embedded PostgreSQL for the whole run; each test gets a database of its own."""
+"""One embedded PostgreSQL for the whole run, of which each test gets a database of its own; and real polls against simulated venues."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from poll_rig import Rig
 
 from obs.pg.embedded import EmbeddedPostgres
 from obs.pg.migrate import migrate
@@ -48,6 +51,19 @@ def empty_dsn(pg_server: EmbeddedPostgres) -> Iterator[str]:
 def pg_dsn(_pg_template: str) -> Iterator[str]:
     """DSN of a database with all migrations, dropped after the test."""
     yield from _database(_pg_template, _TEMPLATE)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    made: list[Rig] = []
+
+    def make(*args: Any, **options: Any) -> Rig:
+        made.append(Rig(tmp_path, *args, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 def _database(dsn: str, template: str) -> Iterator[str]:

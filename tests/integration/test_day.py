@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -109,19 +109,6 @@ def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[Evaluation]:
 
     monkeypatch.setattr(Selection, "evaluate", watched)
     return seen
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(*args: Any, **options: Any) -> Rig:
-        made.append(Rig(tmp_path, *args, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def scenario(day: Day, market: Universe, first_bar_ns: int, start_ns: int) -> tuple[list[dict[str, Any]], dict[int, list[str]], str]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 import pytest
 from poll_rig import Rig
@@ -18,19 +16,6 @@ from obs.market.pins import change_pins, pins_path
 FRIDAY = "2026-11-20"
 DAY = 20261120
 SLOTS = 8
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(*args: Any, **options: Any) -> Rig:
-        made.append(Rig(tmp_path, *args, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def held(rig: Rig) -> list[str]:

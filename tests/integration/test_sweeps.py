@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, time
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,6 @@ from obs.sim.universe import Universe
 
 CANDLE, SNAPSHOT = (BAR_SOURCES.index(name) for name in ("candle", "snapshot"))
 FRIDAY = "2026-11-20"
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(*args: Any, **options: Any) -> Rig:
-        made.append(Rig(tmp_path, *args, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def bars(rig: Rig) -> dict[int, np.ndarray]:
