@@ -133,7 +133,8 @@ class Floor:
 
     def _quiet(self) -> bool:
         before = (int(self.cell["messages"]), self.sent_path.stat().st_size)
-        time.sleep(1.1)  # the feed tells its figures once a second
+        told = int(self.cell["progress"])
+        until("the feed tells its figures twice", lambda: self.alive() and int(self.cell["progress"]) >= told + 2)
         return before == (int(self.cell["messages"]), self.sent_path.stat().st_size)
 
     def do(self, what: str, **how: Any) -> None:
