@@ -144,6 +144,16 @@ def test_it_flushes_by_its_interval_and_not_more_often(writer: Writer) -> None:
     assert writer.cell["lag_ns"] == 0
 
 
+def test_a_flush_takes_along_what_memory_has_room_for(writer: Writer) -> None:
+    """Where each flush is slow, one per batch would let the ring run over at any rate above a batch per flush."""
+    writer.steps()
+    for count in (HELD, HELD - 1):
+        before = writer.ring().durable("archive")
+        writer.ticks(count)
+        writer.steps()
+        assert writer.ring().durable("archive") == before + count
+
+
 def test_a_lap_is_told_in_the_frame_of_the_next_record_and_in_the_events(writer: Writer) -> None:
     writer.ticks(3)
     writer.steps()
