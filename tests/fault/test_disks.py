@@ -299,7 +299,9 @@ def test_fsync_fails(demo: Make, strace: Attach, dsn: str) -> None:
 @pytest.mark.parametrize("delay_s", [0.05, 5.0])
 def test_slow_fsync(demo: Make, strace: Attach, dsn: str, delay_s: float) -> None:
     """The feed does not notice; a writer is not killed for a call that takes longer than it may be silent; nothing is lost."""
-    one = demo(dsn=dsn, ring={"capacity": 131072}, supervisor={"heartbeat_s": 4.0, "sink_heartbeat_s": 4.0})
+    # Segments of their default length: sealing takes several fsyncs, and at each five seconds no disk as slow as this would follow.
+    options = {"ring": {"capacity": 131072}, "archive": {"flush_s": 0.2, "segment_s": 300}}
+    one = demo(dsn=dsn, supervisor={"heartbeat_s": 4.0, "sink_heartbeat_s": 4.0}, **options)
     one.start()
     one.more("upbit", 1000)
     until("health is green", lambda: not red(one))
