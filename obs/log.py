@@ -6,7 +6,9 @@ daemon thread masks and writes. When the reader is slow the queue fills and furt
 `LIMIT_S` seconds is held back for the rest of that window, and one line then says how often (`suppressed`), so a storm costs
 a bounded number of lines without being silent.
 
-A line is `{"ts","level","role","provider","pid","event", …facts}`. Secrets registered with `mask` leave as `***`, as they
+A line is `{"ts","level","role","provider","pid","event", …facts}`. Where the descriptor is a stream to systemd's journal, `<4>`
+and the like stand before it: the journal takes them off and files the line under that priority, so that `journalctl -p warning`
+works and its message is still the JSON. Secrets registered with `mask` leave as `***`, as they
 are, as JSON spells them and as a URL spells them. Libraries raise instead of logging; a role gets the `Log` of its process as an
 argument. The lines of the standard library's `logging` (asyncio, aiohttp) are taken in by `capture_standard`.
 """
@@ -28,6 +30,7 @@ import orjson
 from obs import clock
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+_PRIORITIES: Final = (b"<7>", b"<6>", b"<4>", b"<3>")  # of the journal, by level: sd-daemon(3)
 CAPACITY_LINES: Final = 4096
 LIMIT_LINES: Final = 20
 LIMIT_S: Final = 10
@@ -40,13 +43,24 @@ class Log:
     """The log of one process. Any thread may call it; it never blocks and never raises."""
 
     def __init__(
-        self, role: str, provider: str = "", *, level: str = "info", descriptor: int = 2, time: clock.Clock = clock.SYSTEM
+        self,
+        role: str,
+        provider: str = "",
+        *,
+        level: str = "info",
+        descriptor: int = 2,
+        journal: str = "",
+        time: clock.Clock = clock.SYSTEM,
     ) -> None:
-        """Start the thread that writes to `descriptor`, which stays the caller's. Lines below `level` are not made."""
+        """Start the thread that writes to `descriptor`, which stays the caller's. Lines below `level` are not made.
+
+        `journal`: the stream to the journal that systemd has told of, "device:inode" (JOURNAL_STREAM, systemd.exec(5)).
+        """
         self.dropped = 0  # lines that the queue had no room for, or that nobody was left to read
         self._counting = threading.RLock()
         self._head = {"role": role, "provider": provider, "pid": os.getpid()}
         self._level = LEVELS.index(level)
+        self._prefixes = _PRIORITIES if journal and journal == _stream(descriptor) else (b"",) * len(LEVELS)
         self._time = time
         self._windows: dict[str, list[int]] = {}  # event -> [start (monotonic ns), lines, suppressed]
         # Why not queue.Queue: its put takes a lock that a signal handler of the same thread may already hold.
@@ -95,10 +109,10 @@ class Log:
         ts = datetime.fromtimestamp(self._time.wall_ns() / clock.NS, UTC).isoformat(timespec="milliseconds")
         row = {"ts": ts.replace("+00:00", "Z"), "level": LEVELS[level], **self._head, "event": event, **facts}
         try:
-            return orjson.dumps(row, default=str, option=_OPTIONS) + b"\n"
+            return self._prefixes[level] + orjson.dumps(row, default=str, option=_OPTIONS) + b"\n"
         except (TypeError, orjson.JSONEncodeError) as error:  # a fact that cannot be written must not cost the line
             row = {key: row[key] for key in ("ts", "level", *self._head, "event")} | {"facts": repr(facts), "unwritable": str(error)}
-            return orjson.dumps(row, default=repr) + b"\n"
+            return self._prefixes[level] + orjson.dumps(row, default=repr) + b"\n"
 
     def _admitted(self, event: str) -> bool:
         now = self._time.mono_ns()
@@ -187,6 +201,15 @@ class _Writer(threading.Thread):
                 self._log.count_dropped()
                 return False
         return True
+
+
+def _stream(descriptor: int) -> str:
+    """Return "device:inode" of an open file: stderr may have been redirected since systemd opened it."""
+    try:
+        there = os.fstat(descriptor)
+    except OSError:
+        return ""
+    return f"{there.st_dev}:{there.st_ino}"
 
 
 def _spellings(secret: str) -> set[bytes]:

@@ -31,15 +31,17 @@ UPBIT_SYMBOLS: Final = (
 )  # fmt: skip
 
 
-def demo_config(base: Config, ports: Mapping[str, int], *, recordings: Path | None = None) -> Config:
+def demo_config(base: Config, ports: Mapping[str, int], *, recordings: Path | None = None, script: Path | None = None) -> Config:
     """Return `base` with its providers replaced by the simulated `kis` and `upbit`, each on its loopback port.
 
     `ports`: by provider name, "kis" and "upbit". `base` gives everything else; load it with
-    `default_data=DEFAULT_DEMO_DATA_DIR`. With `recordings`, they are the source.
+    `default_data=DEFAULT_DEMO_DATA_DIR`. With `recordings`, they are the source; `script`: instead of that of [demo].
     """
     demo: DemoOptions = base.demo
     if recordings is not None:
         demo = dataclasses.replace(demo, source="recordings", recordings=recordings)
+    if script is not None:
+        demo = dataclasses.replace(demo, script=script)
     kis = f"127.0.0.1:{ports['kis']}"
     upbit = f"127.0.0.1:{ports['upbit']}"
     providers = (

@@ -37,10 +37,12 @@ _EPILOG = """examples:
 
 The WebSocket is at ws://HOST:PORT/tryitout (kis) or /websocket/v1 (upbit), REST on the same port. One JSON line on stdout
 says when it listens. The script's actions are listed in obs/sim/script.py, the log's lines in obs/sim/log.py, the numbers of
---source numbered in obs/sim/numbered.py."""
+--source numbered in obs/sim/numbered.py.
+
+exit codes: 0 stopped as asked, 2 usage or configuration, or the port is taken"""
 
 
-def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
+def parse(arguments: list[str]) -> tuple[SimOptions, int | None]:
     """Return the options, and whether to die with the parent. Exits 2 with a usage message on a bad argument."""
     plain = SimOptions(venue="")
     parser = argparse.ArgumentParser(
@@ -75,7 +77,10 @@ def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
     )  # fmt: skip
     parser.add_argument("--clock-mono-ns", type=int, metavar="NS", help="CLOCK_MONOTONIC at --clock-start (default: when it is ready)")
     parser.add_argument("--buffer-bytes", type=int, default=plain.buffer_bytes, help="unsent bytes that cut a client (default %(default)s)")
-    parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies (also OBS_SIM_PDEATHSIG=1)")
+    parser.add_argument(
+        "--die-with-parent", type=int, nargs="?", const=0, metavar="PID",
+        help="stop when the parent process dies (also OBS_SIM_PDEATHSIG=1); PID: its number, which may be 1 in a container",
+    )  # fmt: skip
     kis = parser.add_argument_group("kis")
     kis.add_argument("--width", type=int, default=plain.width, help="fields of a trade record (default %(default)s)")
     kis.add_argument("--book-width", type=int, default=plain.book_width, help="fields of a book record (default %(default)s)")
@@ -100,16 +105,18 @@ def parse(arguments: list[str]) -> tuple[SimOptions, bool]:
     upbit.add_argument("--messages-per-min", type=int, default=plain.messages_per_min, help="and per minute (default %(default)s)")
     upbit.add_argument("--origin-s", type=float, default=plain.origin_s, help="between requests with Origin (default %(default)s)")
     given = vars(parser.parse_args(arguments))
-    die_with_parent = given.pop("die_with_parent") or os.environ.get("OBS_SIM_PDEATHSIG") == "1"
+    parent = given.pop("die_with_parent")
+    if parent is None and os.environ.get("OBS_SIM_PDEATHSIG") == "1":
+        parent = 0
     given["holidays"] = tuple(given["holidays"])
-    return SimOptions(**given), die_with_parent
+    return SimOptions(**given), parent
 
 
-def follow_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies. Linux alone can."""
-    parent = os.getppid()
+def follow_parent(pid: int) -> None:
+    """Ask the kernel for SIGTERM when the parent dies. Linux alone can. `pid`: the parent's, 0 if it is not known; then it is not 1."""
+    parent = pid or os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent or (parent == 1 and not pid):
         raise SystemExit(EXIT_GOOD)  # it died before we had asked
 
 
@@ -142,9 +149,9 @@ async def serve(options: SimOptions) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options, die_with_parent = parse(sys.argv[1:] if arguments is None else arguments)
-    if die_with_parent:
-        follow_parent()
+    options, parent = parse(sys.argv[1:] if arguments is None else arguments)
+    if parent is not None:
+        follow_parent(parent)
     with contextlib.suppress(ImportError):
         import setproctitle
 

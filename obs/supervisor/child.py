@@ -62,9 +62,10 @@ def main() -> int:
     import setproctitle
 
     from obs.log import Log, capture_standard
+    from obs.supervisor.notify import journal_stream
 
     setproctitle.setproctitle(spec.title)
-    log = Log(spec.role, spec.owner)
+    log = Log(spec.role, spec.owner, journal=journal_stream())
     capture_standard(log)
     try:
         if spec.role not in ROLES:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from obs.config.process import children_lock_path, lock_path
-from obs.errors import OwnedElsewhere
+from obs.errors import ObsError, OwnedElsewhere
 
 _ASK_AGAIN_S: Final = 0.05
 
@@ -44,7 +44,8 @@ class Ownership:
     def wait_for_children(self, deadline_s: float, waiting: Callable[[], None]) -> None:
         """Return when no child of an earlier tree lives; `waiting` is called once if that takes a while.
 
-        Raises OwnedElsewhere after `deadline_s`: a child that survives its supervisor's death is stuck in the kernel.
+        Raises ObsError after `deadline_s`: a child that survives its supervisor's death is stuck in the kernel. That passes (a disk
+        answers again), so it is an error after which a start is tried again, unlike that of another supervisor.
         """
         descriptor = os.open(children_lock_path(self._data_dir, self._owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
@@ -58,7 +59,7 @@ class Ownership:
                         waiting()
                         told = True
                     if time.monotonic() > end:
-                        raise OwnedElsewhere(
+                        raise ObsError(
                             "children of an earlier start are still alive: end them", owner=self._owner, data_dir=str(self._data_dir)
                         ) from None
                     time.sleep(_ASK_AGAIN_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import math
 import os
 import signal
@@ -13,27 +14,33 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from obs.clock import NS, SYSTEM
 from obs.config import Config, demo_config, demo_environ, load, require_start
 from obs.config.options import DEFAULT_DATA_DIR, DEFAULT_DEMO_DATA_DIR
 from obs.errors import EXIT_CONFIG, EXIT_FOUND, EXIT_GOOD, ConfigError, ObsError
 from obs.log import Log
 from obs.supervisor import simulators
+from obs.supervisor.adopted import Adopted
 from obs.supervisor.calendar import CalendarRenewal
 from obs.supervisor.database import Database
 from obs.supervisor.limits import require_limits
 from obs.supervisor.locks import Ownership
-from obs.supervisor.notify import Notifier, watchdog_s
+from obs.supervisor.notify import Notifier, Pulse, journal_stream, watchdog_s
 from obs.supervisor.plan import Plan, plan
 from obs.supervisor.process import Child
+from obs.supervisor.state import State
 from obs.supervisor.tree import TURN_S, Tree
 
 _FIRST_RECORD_S: Final = 60
 _CHILDREN_S: Final = 30
 _EXCHANGES_S: Final = 20
+_READY_S: Final = 20  # so long READY=1 waits for the children: what is ordered behind us (other collectors, a boot) must not wait for ever
 _EXAMPLES: Final = """examples:
   python -m obs.supervisor --demo                     simulated KIS and Upbit, data in ./demo-data
   python -m obs.supervisor --demo --for 60            the same for a minute, then the ledger; exit 0 only if it closes
+  python -m obs.supervisor --demo --for 60 --json     the ledger as JSON; the log is JSON lines on stderr anyway
   python -m obs.supervisor --config /etc/obs.toml     everything of this host
   python -m obs.supervisor --provider kis             one provider, as a systemd unit does
   python -m obs.supervisor --services                 the embedded database, the monitor and the keeper
@@ -54,7 +61,9 @@ def _arguments() -> argparse.ArgumentParser:
     what.add_argument("--services", action="store_true", help="run the host's services alone")
     parser.add_argument("--demo", action="store_true", help="collect from simulated exchanges on loopback; needs no account")
     parser.add_argument("--recordings", metavar="DIR", help="with --demo: replay the captured data of this folder")
+    parser.add_argument("--script", metavar="FILE", help="with --demo: faults of the simulated exchanges (see obs/sim/script.py)")
     parser.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop by itself, print the ledger")
+    parser.add_argument("--json", action="store_true", help="with --for: print the ledger as JSON, as `obs audit --json` does")
     return parser
 
 
@@ -72,8 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until a signal, or for --for seconds; return the exit code."""
     parser = _arguments()
     arguments = parser.parse_args(argv)
-    if arguments.recordings and not arguments.demo:
-        parser.error("--recordings goes with --demo")
+    for name in ("recordings", "script"):
+        if getattr(arguments, name) and not arguments.demo:
+            parser.error(f"--{name} goes with --demo")
+    if arguments.json and arguments.seconds is None:
+        parser.error("--json goes with --for")
     os.umask(0o027)
     try:
         config = _configure(arguments)
@@ -82,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"obs: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    log = Log("supervisor", arguments.provider or "")
+    log = Log("supervisor", arguments.provider or "", journal=journal_stream())
     try:
-        return _Run(config, chosen, arguments.seconds, log).run()
+        return _Run(config, chosen, arguments.seconds, log, as_json=arguments.json).run()
     except ObsError as error:
         log.error("supervisor_failed", error=type(error).__name__, text=str(error))
         return error.exit_code
@@ -100,8 +112,11 @@ def _configure(arguments: argparse.Namespace) -> Config:
         recordings = Path(arguments.recordings).resolve() if arguments.recordings else None
         if recordings is not None and not recordings.is_dir():
             raise ConfigError("no recordings", problems=[f"--recordings = {arguments.recordings}: a folder that exists"])
+        script = Path(arguments.script).resolve() if arguments.script else None
+        if script is not None and not script.is_file():
+            raise ConfigError("no script", problems=[f"--script = {arguments.script}: a file of script lines"])
         os.environ.update(demo_environ(config.demo.seed))
-        config = demo_config(config, simulators.free_ports(), recordings=recordings)
+        config = demo_config(config, simulators.free_ports(), recordings=recordings, script=script)
     require_start(config, os.environ, provider=arguments.provider, services=arguments.services)
     return config
 
@@ -122,8 +137,8 @@ def _refuse_real_data(data_dir: Path) -> None:
 class _Run:
     """One life of the supervisor."""
 
-    def __init__(self, config: Config, chosen: Plan, seconds: float | None, log: Log) -> None:
-        self._config, self._plan, self._seconds, self._log = config, chosen, seconds, log
+    def __init__(self, config: Config, chosen: Plan, seconds: float | None, log: Log, *, as_json: bool = False) -> None:
+        self._config, self._plan, self._seconds, self._log, self._as_json = config, chosen, seconds, log, as_json
         self._signals = 0
         self._notify = Notifier(os.environ.get("NOTIFY_SOCKET"))
         self._database = Database(config, log) if not config.database.dsn else None
@@ -132,6 +147,7 @@ class _Run:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        faulthandler.enable(2)  # systemd's watchdog sends SIGABRT: where it hung is then in the log
         self._config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         owners = [Ownership(self._config.data_dir, name) for name in self._plan.owners]
         for owner in owners:
@@ -181,23 +197,27 @@ class _Run:
 
     def _turn_until_asked(self, tree: Tree) -> None:
         started, first_record = SYSTEM.mono_ns(), 0
-        every_s = watchdog_s() / 2
+        pulse = Pulse(self._notify, watchdog_s(), SYSTEM)
+        tree.pulse = lambda: pulse.beat(_status(tree))
         calendar = CalendarRenewal(self._config, self._plan.providers, self._log)
-        told_ns, ready = 0, False
+        adopted = Adopted(SYSTEM)
+        told, ready = False, False
         while not self._signals:
             tree.turn()
             calendar.turn()
+            adopted.turn()
             now = SYSTEM.mono_ns()
             if self._database is not None and self._plan.services:
                 self._database.watch()
             if tree.fatal() is not None and self._plan.services is False:
                 break
-            if not ready and tree.steady() and self._notify.send("READY=1"):
+            steady = ready or tree.steady()
+            if not told and (steady or now - started > _READY_S * NS):
+                told = self._notify.send("READY=1")
+            if told and steady and not ready:
                 ready = True
                 self._log.info("ready", children=len(tree.children()), seconds=round((now - started) / NS, 2))
-            if now - told_ns > NS * (every_s or 1.0):
-                told_ns = now
-                self._notify.send(f"WATCHDOG=1\nSTATUS={_status(tree)}")
+            tree.pulse()
             if self._seconds is not None:
                 if not first_record and (tree.recorded() or now - started > _FIRST_RECORD_S * NS):
                     first_record = now
@@ -219,13 +239,13 @@ class _Run:
         if self._database is not None:
             self._database.join()
         report = audit(self._config)
-        print("\n".join(report.lines()), flush=True)
+        print(orjson.dumps(report.to_json(), default=str).decode() if self._as_json else "\n".join(report.lines()), flush=True)
         return EXIT_GOOD if report.ok else EXIT_FOUND
 
 
 def _status(tree: Tree) -> str:
     children = tree.children()
-    running = sum(child.life.state.value == "running" for child in children)
-    return f"{running} of {len(children)} processes running"
+    others = [f"{child.role} {child.owner} {child.life.state.value}" for child in children if child.life.state is not State.RUNNING]
+    return ", ".join([f"{len(children) - len(others)} of {len(children)} processes running", *others])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -31,8 +32,8 @@ def command(config: Config, venue: str, port: int) -> list[str]:
     log = config.data_dir / "sim" / f"{venue}.jsonl"
     words = [
         *module_command("obs.sim"), venue, "--port", str(port), "--source", demo.source,
-        "--rate", str(demo.rate / len(VENUES)), "--seed", str(demo.seed), "--log", str(log), "--die-with-parent",
-        "--zombie-s", "0.3",
+        "--rate", str(demo.rate / len(VENUES)), "--seed", str(demo.seed), "--log", str(log),
+        f"--die-with-parent={os.getpid()}", "--zombie-s", "0.3",
     ]  # fmt: skip
     if demo.recordings is not None:
         words += ["--recordings", str(demo.recordings)]

@@ -93,6 +93,7 @@ class Tree:
         if plan.services:
             self._plan_services(dsn)
         self.extra: list[Child] = []  # simulated exchanges
+        self.pulse: Callable[[], None] = _nothing  # called while a phase of a stop waits: that, too, is progress
         self._housekept_ns = self._saved_ns = 0
         self._saving: threading.Thread | None = None
 
@@ -229,11 +230,13 @@ class Tree:
         while any(child.life.alive for child in children):
             for child in children:
                 child.turn(self.report, may_start=False)
+            self.pulse()
             if self._clock.mono_ns() > end or hurry():
                 break
             time.sleep(TURN_S / 5)
         late = [child for child in children if child.life.alive]
         for child in late:
+            self.pulse()
             self._log.warning("process_killed", phase=name, child=child.role, owner=child.owner, child_pid=child.pid, deadline_s=deadline_s)
             if child.process is not None:
                 child.process.kill()
@@ -253,3 +256,7 @@ class Tree:
 
 def _never() -> bool:
     return False
+
+
+def _nothing() -> None:
+    pass

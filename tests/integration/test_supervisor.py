@@ -96,11 +96,14 @@ def test_a_start_that_cannot_work_is_refused(tmp_path: Path, text: str, words: t
     ("words", "told"),
     [
         (("--recordings", "x"), "--recordings goes with --demo"),
+        (("--script", "x"), "--script goes with --demo"),
         (("--provider", "kis", "--services"), "not allowed with"),
         (("--for", "soon"), "not a number of seconds"),
         (("--for", "-5"), "not a number of seconds"),
+        (("--json",), "--json goes with --for"),
         (("--no-such-word",), "unrecognized arguments"),
         (("--demo", "--recordings", "/nonexistent"), "a folder that exists"),
+        (("--demo", "--script", "/nonexistent"), "a file of script lines"),
         (("--config", "/nonexistent.toml"), "/nonexistent.toml"),
     ],
 )
@@ -418,10 +421,10 @@ def test_the_demo_runs_where_there_is_nothing_and_again_in_its_own_directory(tmp
     config = tmp_path / "obs.toml"
     shm = Path(tempfile.mkdtemp(prefix="obs-test-", dir="/dev/shm"))
     config.write_text(f'[http]\nport = 0\n[ring]\ndir = "{shm}"\ncapacity = 4096\n[demo]\nrate = 100.0\n')
-    for _ in range(2):
-        done = run("--demo", "--config", str(config), "--for", "1.5", cwd=tmp_path, environ={"OBS_DSN": empty_dsn})
+    for form in ((), ("--json",)):
+        done = run("--demo", "--config", str(config), "--for", "1.5", *form, cwd=tmp_path, environ={"OBS_DSN": empty_dsn})
         assert done.returncode == 0, done.stderr[-4000:]
-        assert done.stdout
+        assert "LEDGER CLOSES" in done.stdout if not form else json.loads(done.stdout)["ok"] is True
     data = tmp_path / "demo-data"
     assert len(read_sessions(data, "kis")) == 2
     assert sorted(path.name for path in (data / "sim").iterdir()) == ["kis.jsonl", "upbit.jsonl"]
@@ -516,6 +519,30 @@ def test_systemd_is_told(make: Make, empty_dsn: str) -> None:
         manager.setblocking(False)
         while told[-1] != "STOPPING=1":
             told.append(manager.recv(4096).decode())
+
+
+def test_systemd_hears_of_it_while_a_session_is_renewed(make: Make, empty_dsn: str) -> None:
+    """Whoever removes a ring makes the turn wait for all phases of a stop: that is progress too, and no reason to be ended."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(Path(folder, "notify"))
+        manager.bind(address)
+        manager.settimeout(40)
+        tree = make(empty_dsn, "upbit")
+        supervisor = tree.start("--provider", "upbit", environ={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "2000000"})
+        while manager.recv(4096) != b"READY=1":
+            pass
+        tree.recording("upbit")
+        os.kill(supervisor.child("obs feed upbit"), signal.SIGSTOP)  # its phase takes the whole three seconds
+        for ring in tree.shm.glob("*-tick"):
+            ring.unlink()
+        longest, last = 0.0, time.monotonic()
+        while not read_sessions(tree.data, "upbit")[1:]:
+            manager.recv(4096)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        assert supervisor.log("rings_removed")
+        assert supervisor.log("process_killed")
+        assert longest < 2.0, "the watchdog would have ended it"
+        supervisor.stop()
 
 
 def test_files_are_for_the_owner_and_his_group(make: Make, empty_dsn: str) -> None:

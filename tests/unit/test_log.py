@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from obs import log as log_module
-from obs.log import CAPACITY_LINES, LIMIT_LINES, LIMIT_S, Log, capture_standard
+from obs.log import CAPACITY_LINES, LEVELS, LIMIT_LINES, LIMIT_S, Log, capture_standard
 
 
 class Hands:
@@ -228,6 +228,22 @@ def test_lines_of_libraries_come_in(pipe: Pipe) -> None:
     lines = pipe.lines()
     assert (lines[0]["event"], lines[0]["text"], lines[0]["level"]) == ("library:asyncio", "task 7 died", "error")
     assert [line["event"] for line in lines[1:]] == ["library:py.warnings"]
+
+
+@pytest.mark.parametrize("stream", ["its own", "another", ""])
+def test_the_journal_gets_a_priority_and_whoever_else_reads_does_not(pipe: Pipe, stream: str) -> None:
+    there = os.fstat(pipe.write_end)
+    told = {"its own": f"{there.st_dev}:{there.st_ino}", "another": f"{there.st_dev}:{there.st_ino + 1}", "": ""}[stream]
+    log = Log("feed", "kis", level="debug", descriptor=pipe.write_end, journal=told)
+    for level in LEVELS:
+        log.write(LEVELS.index(level), level, {})
+    log.close()
+    os.close(pipe.write_end)
+    with os.fdopen(pipe.read_end, "rb") as file:
+        lines = file.read().splitlines()
+    priorities = ["<7>", "<6>", "<4>", "<3>"] if stream == "its own" else ["", "", "", ""]
+    assert [line.partition(b"{")[0].decode() for line in lines] == priorities
+    assert [json.loads(line[line.index(b"{") :])["level"] for line in lines] == list(LEVELS)
 
 
 def test_levels_are_in_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import tempfile
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from obs.supervisor.notify import Notifier, watchdog_s
+from obs.clock import NS
+from obs.supervisor.notify import Notifier, Pulse, watchdog_s
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -63,6 +65,62 @@ def test_a_manager_that_does_not_read_is_not_waited_for(manager: tuple[socket.so
     assert sent[-1] is False, "and says so: READY=1 must be sent again"
     listener.recv(100)
     assert notifier.send("READY=1")
+
+
+class Hands:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.ns = 5 * NS
+
+    def wall_ns(self) -> int:
+        return self.ns
+
+    def mono_ns(self) -> int:
+        return self.ns
+
+
+def told(listener: socket.socket) -> list[str]:
+    """What the manager has got by now."""
+    listener.setblocking(False)
+    found = []
+    while True:
+        try:
+            found.append(listener.recv(4096).decode())
+        except BlockingIOError:
+            return found
+
+
+@pytest.mark.parametrize(("limit_s", "every_s"), [(2.0, 0.5), (60.0, 5.0), (0.0, 5.0)])
+def test_the_pulse_comes_four_times_within_the_limit_and_with_each_change(
+    manager: tuple[socket.socket, str], limit_s: float, every_s: float
+) -> None:
+    listener, address = manager
+    clock = Hands()
+    pulse = Pulse(Notifier(address), limit_s, clock)
+    times = []
+    for _ in range(200):
+        pulse.beat("4 of 4")
+        if told(listener):
+            times.append(clock.ns)
+        clock.ns += NS // 10
+    gaps = {(later - sooner) / NS for sooner, later in itertools.pairwise(times)}
+    assert times[0] == 5 * NS
+    assert gaps == {every_s}
+    pulse.beat("3 of 4")
+    assert told(listener) == ["WATCHDOG=1\nSTATUS=3 of 4"], "what has changed is not waited with"
+
+
+def test_a_pulse_that_a_full_queue_refused_comes_with_the_next_turn(manager: tuple[socket.socket, str]) -> None:
+    listener, address = manager
+    clock, notifier = Hands(), Notifier(address)
+    pulse = Pulse(notifier, 60.0, clock)
+    while notifier.send("X=1"):
+        pass
+    pulse.beat("4 of 4")
+    assert set(told(listener)) == {"X=1"}
+    pulse.beat("4 of 4")
+    assert told(listener) == ["WATCHDOG=1\nSTATUS=4 of 4"], "the limit would have passed before another regular one"
 
 
 @pytest.mark.parametrize(
