@@ -78,6 +78,7 @@ class Link:
         self._heard = 0  # of them, at the last look; _last_mono: of the last look that found more
         self._closing = ""  # why we close it ourselves
         self._wait_s = 0.0  # asked for by the venue
+        self._in_use = 0  # so often in a row somebody else held our place; other failures do not make that wait longer
         self._slots, self._cost = slots, provider.registrations(1)
         self.leaving: dict[str, int] = {}  # symbol -> its row, until the venue has confirmed that it has left
         self.freed: Callable[[int], None] = lambda row: None  # called with the row of a symbol that has left
@@ -455,7 +456,8 @@ class Link:
             self._recorder.event("slot", payload, control.symbol)
         elif control.kind == "in_use":
             waits = self._provider.limits.in_use_backoff_s
-            self._wait_s = waits[min(self.state.attempt, len(waits) - 1)] * (1 + 0.25 * self._rng.random())
+            self._wait_s = waits[min(self._in_use, len(waits) - 1)] * (1 + 0.25 * self._rng.random())
+            self._in_use += 1
         if control.kind not in ("ack", "ping", "status"):
             self._log.warning("venue_says", link=self.name, kind=control.kind, code=control.code, text=control.text, symbol=control.symbol)
         if control.fatal and connection is not None:
@@ -478,6 +480,7 @@ class Link:
             return
         self._recovered = True
         self._paused = False
+        self._in_use = 0
         self.end_gap(self._clock.wall_ns())
         self._tell_reconnection("SUCCESS", "")
         self._log.info(

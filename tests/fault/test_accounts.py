@@ -66,6 +66,29 @@ def part_the_log(first: Demo, second: Demo, until_ns: int) -> None:
         path.write_bytes(b"".join(line + b"\n" for line in own))
 
 
+def test_a_place_still_taken_after_other_failures(demo: Make, dsn: str) -> None:
+    """After a cut path the venue holds the place of the dead connection for a while: the wait for that begins with its own first step."""
+    one = demo(dsn=dsn, venues=KIS)
+    one.start()
+    subscribed(one)
+    venue = one.venues["kis"]
+    venue.do("refuse", status=503, s=4.0)
+    venue.do("take_appkey", s=20.0)
+    venue.do("drop")
+    one.count("app key in use")
+    subscribed(one, 2)
+    one.more("kis", 500)
+    verdict = one.finish()["kis"]
+    told = failures(verdict)
+    before = [event["reason"] for event in told].index("in_use")
+    assert before >= 2, "only what comes after several failures shows it"
+    assert {event["reason"] for event in told[before:]} == {"in_use"}
+    for again, event in enumerate(told[before:]):
+        own_s = BACKOFF_S[min(before + again, len(BACKOFF_S) - 1)]
+        assert IN_USE_BACKOFF_S[again] <= event["backoff_seconds"] <= max(IN_USE_BACKOFF_S[again] * 1.25, own_s), told
+    restored(verdict)
+
+
 def test_two_collectors_with_one_app_key(demo: Make, dsn: str, second_dsn: str) -> None:
     """One holds it and notices nothing; the other says why it waits, ever longer, and takes over when the first one stops."""
     first = demo(dsn=dsn, venues=KIS)
