@@ -209,6 +209,30 @@ WHERE provider = %(provider)s AND symbol = %(symbol)s AND ts > %(from_ts)s AND t
 SELECT * FROM scalp_1m_bars
 WHERE provider = %(provider)s AND symbol = %(symbol)s AND minute >= %(from_ts)s AND minute < %(to_ts)s ORDER BY minute;
 
+-- name: day_symbols
+-- Bars lie by provider, symbol and minute: asked for each symbol in turn, a day costs its own bars and not those of all days.
+WITH RECURSIVE known AS (
+    (SELECT symbol FROM scalp_1m_bars WHERE provider = %(provider)s ORDER BY symbol LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT bar.symbol FROM scalp_1m_bars AS bar
+        WHERE bar.provider = %(provider)s AND bar.symbol > known.symbol ORDER BY bar.symbol LIMIT 1
+    )
+    FROM known WHERE known.symbol IS NOT NULL
+)
+SELECT
+    known.symbol, of_day.minutes, of_day.records, of_day.covered, of_day.worst, of_day.first_minute, of_day.last_minute
+FROM known
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS minutes, sum(records)::bigint AS records, sum(coverage_ratio)::float8 AS covered,
+        min(coverage_ratio)::float8 AS worst, min(minute) AS first_minute, max(minute) AS last_minute
+    FROM scalp_1m_bars AS bar
+    WHERE bar.provider = %(provider)s AND bar.symbol = known.symbol AND bar.minute >= %(from_ts)s AND bar.minute < %(to_ts)s
+) AS of_day
+WHERE known.symbol IS NOT NULL AND of_day.minutes > 0
+ORDER BY known.symbol;
+
 -- name: count_gaps
 SELECT reason, count(*) FROM scalp_gaps
 WHERE provider = %(provider)s AND gap_end_ts >= %(from_ts)s AND gap_start_ts <= %(to_ts)s GROUP BY reason ORDER BY reason;

@@ -7,15 +7,13 @@ collector runs, an open segment may be sealed between being listed and being rea
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import orjson
-
 from obs.errors import ConfigError, ObsError
+from obs.monitor.gaps import about as about  # one fact, one place; the commands say archive.about
 from obs.segment.format import OPEN_SUFFIX, RINGS, SUFFIX, Series
 from obs.segment.reader import is_segment
 
@@ -110,24 +108,6 @@ def present(path: Path) -> Path | None:
         if candidate.exists():
             return candidate
     return None
-
-
-def is_gap_line(line: bytes) -> bool:
-    """Tell whether a line of a segment or of an event file is a gap marker; other events begin with their type as well."""
-    return line.startswith(b'{"event_type":"gap_marker"')
-
-
-def about(line: bytes, symbol: str | None) -> bool:
-    """Tell whether a line concerns `symbol`: a record of it, or a gap of it or of all symbols."""
-    if symbol is None:
-        return True
-    if os.fsencode(symbol) not in line and not is_gap_line(line):  # cheap, and right for nearly all lines
-        return False
-    try:
-        found = orjson.loads(line).get("symbol")
-    except (ValueError, AttributeError):
-        return True  # not for this filter to hide
-    return found == symbol or (found is None and is_gap_line(line))
 
 
 def is_text(path: Path) -> bool:

@@ -7,14 +7,20 @@ from contextlib import ExitStack
 from typing import Final
 
 from obs.cli import archive
+from obs.cli.progress import progress, sizes
 from obs.cli.report import show
 from obs.config import Config
-from obs.errors import ConfigError, ObsError
+from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN, ConfigError, ObsError
 
 HELP: Final = "prove from files and database that every message is accounted for"
 EXAMPLES: Final = """\
   obs audit --date 20260122
   obs audit --json | jq '.mismatches[]'"""
+EXITS: Final = {
+    EXIT_GOOD: "the ledger closes",
+    EXIT_FOUND: "it does not close: something has no fate",
+    EXIT_UNKNOWN: "not everything could be judged (no database, a sink far behind, nothing recorded)",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,4 +43,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
         except ObsError as error:  # the files are judged all the same
             said = last_error(config)
             away = f"{error}; its log says: {said}" if said else str(error)
-        return show(audit.run(config, date=args.date, dsn=dsn, away=away), as_json=args.json)
+        read = sum(sizes(archive.archive_files(config.data_dir, None, args.date)))
+        with progress("audit", read, unit="bytes") as told:
+            report = audit.run(config, date=args.date, dsn=dsn, away=away, told=told)
+        return show(report, as_json=args.json)

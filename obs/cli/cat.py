@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Final
 
 from obs.cli import archive
+from obs.cli.progress import goes_to_file, through
 from obs.cli.terminal import complain
 from obs.config import Config
-from obs.errors import EXIT_FOUND, EXIT_GOOD
+from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN
 
 HELP: Final = "print recorded lines as JSONL"
 EXAMPLES: Final = """\
   obs cat --provider kis --date 20260122 --symbol 005930 | jq .last_price
   obs cat data/scalp/kis/kr_stocks/20260122/09_30_00.jsonl.zst"""
+EXITS: Final = {
+    EXIT_GOOD: "every line was printed",
+    EXIT_FOUND: "something did not read; stderr names the place",
+    EXIT_UNKNOWN: "there is no such archive",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +39,14 @@ def run(args: argparse.Namespace, config: Config) -> int:
         archive.require(config.data_dir, args.provider)
         files = archive.archive_files(config.data_dir, args.provider, args.date, (args.dataset,))
     damaged = 0
-    for path in files:
-        for block in _blocks(path, args.symbol):
-            if isinstance(block, str):
-                damaged += 1
-                complain("cat", f"{path}: {block}")
-            else:
-                sys.stdout.buffer.write(block)
+    with through("cat", files, wanted=goes_to_file()) as shown:
+        for path in shown:
+            for block in _blocks(path, args.symbol):
+                if isinstance(block, str):
+                    damaged += 1
+                    complain("cat", f"{path}: {block}")
+                else:
+                    sys.stdout.buffer.write(block)
     return EXIT_FOUND if damaged else EXIT_GOOD
 
 

@@ -29,6 +29,11 @@ HELP: Final = "test this host and configuration before a start"
 EXAMPLES: Final = """\
   obs check --config /etc/obs/obs.toml
   obs check --json | jq '.findings[] | select(.state != "good")'"""
+EXITS: Final = {
+    EXIT_GOOD: "a collector would start here and hold",
+    EXIT_FOUND: "something is wrong: it would not start, or would lose data",
+    EXIT_UNKNOWN: "something could not be looked at",
+}
 
 GOOD, WARNING, WRONG, UNKNOWN = "good", "warning", "wrong", "unknown"
 FREE_WRONG_BYTES: Final = 256 << 20

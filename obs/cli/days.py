@@ -12,7 +12,7 @@ from obs.cli import archive
 from obs.cli.terminal import complain, print_json, table
 from obs.clock import SYSTEM
 from obs.config import Config
-from obs.errors import EXIT_FOUND, EXIT_GOOD, ConfigError
+from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN, ConfigError
 from obs.lifecycle.days import BY_HAND
 from obs.lifecycle.marks import MARKED, UNMARKED, Mark, append, marked, path_of
 
@@ -22,6 +22,11 @@ EXAMPLES: Final = """\
   obs days --json --date 20260122
   obs days mark 20260122 --reason "power cut at the office"
   obs days unmark 20260122 --provider kis"""
+EXITS: Final = {
+    EXIT_GOOD: "listed, marked or unmarked",
+    EXIT_FOUND: "there was nothing to take back, or it was marked by hand before",
+    EXIT_UNKNOWN: "there is no such archive",
+}
 _ACTIONS: Final = ("list", "mark", "unmark")
 
 

@@ -10,12 +10,13 @@ from typing import Final
 from obs.cli.database import database, folder
 from obs.cli.terminal import complain, print_json
 from obs.config import Config
-from obs.errors import EXIT_GOOD
+from obs.errors import EXIT_GOOD, EXIT_UNKNOWN
 
 HELP: Final = "print the DSN of the database"
 EXAMPLES: Final = """\
   psql "$(obs dsn)" -c 'select count(*) from scalp_ticks'
   obs dsn --hold                              keep the embedded database up without collectors, until Ctrl-C"""
+EXITS: Final = {EXIT_GOOD: "the DSN was printed", EXIT_UNKNOWN: "there is no database yet, or it does not come up"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,9 @@
 """The words of the `obs` command, what every command shares, and how errors become exit codes.
 
-A command is a module with HELP, EXAMPLES, `add_arguments(parser)` and `run(args, config) -> exit code`; it imports what is heavy
-inside `run`, so that `obs dsn` does not pay for `obs audit`. `--config`, `--data` and `--json` may stand before or after the
-name of the command. A reader that closes our output (`obs cat | head`) ends the command quietly.
+A command is a module with HELP, EXAMPLES, EXITS, `add_arguments(parser)` and `run(args, config) -> exit code`. Only the module of
+the command that is asked for is imported, and it imports what is heavy inside `run`, so that `obs dsn` does not pay for `obs audit`.
+`--config`, `--data` and `--json` may stand before or after the name of the command. A reader that closes our output
+(`obs cat | head`) ends the command quietly.
 """
 
 from __future__ import annotations
@@ -11,43 +12,38 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
 from obs import __version__
-from obs.cli import audit, cat, check, days, dsn, gaps, migrate, slots, status, tail, universe, verify
 from obs.config import load
-from obs.errors import EXIT_CONFIG, EXIT_GOOD, EXIT_UNKNOWN, ConfigError, ObsError
+from obs.errors import EXIT_CONFIG, EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN, ConfigError, ObsError
 
-COMMANDS: Final[dict[str, ModuleType]] = {
-    "check": check,
-    "status": status,
-    "audit": audit,
-    "cat": cat,
-    "tail": tail,
-    "verify": verify,
-    "gaps": gaps,
-    "days": days,
-    "slots": slots,
-    "universe": universe,
-    "migrate": migrate,
-    "dsn": dsn,
-}
+COMMANDS: Final = (
+    "check", "status", "top", "audit", "cat", "tail", "verify", "gaps", "days", "slots", "universe", "migrate", "dsn", "completion",
+)  # fmt: skip
 EXIT_INTERRUPTED: Final = 130
-EPILOG: Final = """\
-The configuration is --config, else OBS_CONFIG, else ./obs.toml, else the defaults.
-Exit codes: 0 good, 1 found something wrong, 2 usage or configuration, 4 could not check.
-"""
+# What every exit code of every command means; the EXITS of a command say what makes it so there.
+EXITS: Final[Mapping[int, str]] = {
+    EXIT_GOOD: "good: done, and nothing wrong was found",
+    EXIT_FOUND: "found something wrong",
+    EXIT_CONFIG: "usage or configuration",
+    EXIT_UNKNOWN: "could not check: nothing is there, or it does not answer",
+    EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
+    128 + signal.SIGTERM: "terminated",
+}
+CONFIGURATION: Final = "The configuration is --config, else OBS_CONFIG, else ./obs.toml, else the defaults."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = parser((name,) if (name := _named(words)) else COMMANDS).parse_args(words)
     signal.signal(signal.SIGTERM, _end)
     try:
         config = load(args.config, data=args.data, environ=os.environ)
-        code: int = COMMANDS[args.command].run(args, config)
+        code: int = import_module(f"obs.cli.{args.command}").run(args, config)
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes stdout once more at exit, which would complain again.
@@ -69,28 +65,46 @@ def _end(number: int, _: object) -> None:
     sys.exit(128 + number)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _named(words: Sequence[str]) -> str | None:
+    """Return the command that these words ask for, None if they name none."""
+    left = iter(words)
+    for word in left:
+        if word in ("--config", "--data"):
+            next(left, None)
+        elif not word.startswith("-"):
+            return word if word in COMMANDS else None
+    return None
+
+
+def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser of these commands."""
     shared = _shared(default=argparse.SUPPRESS)
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="obs",
         description="Look at what Stock Observer has recorded, and prove that nothing was lost silently.",
-        epilog=EPILOG,
+        epilog=f"{CONFIGURATION}\n\n{_exits(EXITS)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_shared(default=None)],
+        allow_abbrev=False,  # `_named` knows whole words
     )
-    parser.add_argument("--version", action="version", version=f"obs {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
+    made.add_argument("--version", action="version", version=f"obs {__version__}")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in names:
+        module = import_module(f"obs.cli.{name}")
         command = commands.add_parser(
             name,
             help=module.HELP,
             description=module.HELP,
-            epilog=f"examples:\n{module.EXAMPLES}\n\n{EPILOG}",
+            epilog=f"examples:\n{module.EXAMPLES}\n\n{CONFIGURATION}\n\n{_exits({EXIT_CONFIG: EXITS[EXIT_CONFIG], **module.EXITS})}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=[shared],
         )
         module.add_arguments(command)
-    return parser
+    return made
+
+
+def _exits(codes: Mapping[int, str]) -> str:
+    return "exit codes:\n" + "\n".join(f"  {code:<4} {codes[code]}" for code in sorted(codes))
 
 
 def _shared(default: str | None) -> argparse.ArgumentParser:

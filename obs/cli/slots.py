@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 from typing import Any, Final
 
 from obs.cli import archive
-from obs.cli.terminal import complain, paint, print_json, table
+from obs.cli.terminal import columns, complain, fitted, paint, print_json
 from obs.clock import NS, SYSTEM
 from obs.config import Config, ProviderConfig
 from obs.config.process import lock_path
 from obs.config.venues import SYMBOLS
-from obs.errors import EXIT_GOOD, EXIT_UNKNOWN, ConfigError, SchemaMismatch
+from obs.errors import EXIT_GOOD, EXIT_UNKNOWN, ConfigError
 from obs.market import universe as universes
-from obs.market.pins import Pins, change_pins, pins_path, read_pins
-from obs.record.events import iso_ms
+from obs.market.pins import Pins, change_pins, pins_path
 
 HELP: Final = "show who has a slot and why; pin or exclude a symbol"
 EXAMPLES: Final = """\
@@ -27,6 +25,7 @@ EXAMPLES: Final = """\
   obs slots exclude 000660 --provider kis
   obs slots include 000660
   tail -f data/system/overflow/kis/*_overflow.jsonl | jq -c '[.rank, .symbol, .candidate_score, .decision_reason]'"""
+EXITS: Final = {EXIT_GOOD: "shown, or changed", EXIT_UNKNOWN: "nothing is known of any slot: it does not run here"}
 ACTIONS: Final = ("pin", "unpin", "exclude", "include")
 _COLOUR: Final = {"confirmed": "good", "refused": "wrong", "failed": "wrong"}
 
@@ -116,10 +115,12 @@ def _names(providers: Any) -> str:
 
 
 def _show(config: Config, name: str | None, as_json: bool) -> int:
-    providers = [one for one in (*config.planned(), *_others(config)) if name in (None, one.name)]
-    found = [one for provider in providers if (one := slots_of(config, provider))]
+    from obs.monitor.slots import read_board, slots_of, unconfigured
+
+    providers = [one for one in (*config.planned(), *unconfigured(config)) if name in (None, one.name)]
+    found = [one for provider in providers if (one := slots_of(config, provider, _complain))]
     if not found:
-        waiting = [provider.name for provider in providers if _board(config, provider) is not None]
+        waiting = [provider.name for provider in providers if read_board(config, provider.name) is not None]
         if waiting:
             complain("slots", f"no slot is wanted yet of {', '.join(waiting)}; `obs status` tells what it waits for")
         else:
@@ -133,65 +134,8 @@ def _show(config: Config, name: str | None, as_json: bool) -> int:
     return EXIT_GOOD
 
 
-def _others(config: Config) -> list[ProviderConfig]:
-    """Return the providers that this data directory knows from another configuration, as those of a demo."""
-    names = sorted(path.stem for path in (config.data_dir / "system" / "sessions").glob("*.jsonl"))
-    others = [name for name in names if config.provider(name) is None]
-    markets = {one.provider: one.market for one in archive.series_of(config.data_dir, "scalp")}
-    return [ProviderConfig(name, name, True, markets.get(name, ""), "", "", "", (), None, (), (), 0, "", "always") for name in others]
-
-
-def slots_of(config: Config, provider: ProviderConfig) -> dict[str, Any] | None:
-    """Return what the board of a provider says of its slots, None if there is no board, or nothing on it."""
-    cells = _board(config, provider)
-    if cells is None or not cells["wanted"]:
-        return None
-    wanted, actual, level = cells["wanted"], cells["actual"], cells["level"]
-    why, standings = wanted.get("why") or {}, actual.get("slots") or {}
-    names: dict[str, str] = {}
-    if day := wanted.get("day"):
-        try:
-            universe = universes.load(config.data_dir, provider.market, int(day))
-            names = {one.symbol: one.name for one in universe.instruments} if universe is not None else {}
-        except ConfigError as error:
-            complain("slots", str(error))
-    by_slot = dict(zip(wanted["symbols"], why, strict=False)) if len(why) == len(wanted["symbols"]) else {}
-    rows = []
-    for place, slot in enumerate(wanted["symbols"], 1):
-        symbol = by_slot.get(slot, slot)
-        since_ns, how, score, trigger = why.get(symbol, (None, "listed", None, ""))
-        rows.append(
-            {
-                "slot": place, "symbol": symbol, "name": names.get(symbol, ""), "since": since_ns and iso_ms(since_ns),
-                "since_ns": since_ns, "how": how, "score": score, "trigger": trigger or None, "standing": standings.get(slot),
-            }
-        )  # fmt: skip
-    try:
-        pins = read_pins(pins_path(config.data_dir, provider.name))
-    except ConfigError as error:
-        complain("slots", str(error))
-        pins = Pins()
-    leaving = sorted(set(standings) - set(wanted["symbols"]))
-    return {
-        "provider": provider.name, "market": provider.market, "day": day, "version": wanted.get("version"),
-        "obeyed": actual.get("version"), "capacity": actual.get("capacity"), "level": int(level.get("level", 0)), "slots": rows,
-        "leaving": leaving, "pinned": pins.pinned, "excluded": pins.excluded,
-    }  # fmt: skip
-
-
-def _board(config: Config, provider: ProviderConfig) -> dict[str, Any] | None:
-    """Return the cells of a provider's board, None if there is none."""
-    from obs.ring import fence
-    from obs.shm import Board
-
-    try:
-        board = Board.attach(Board.path(Path(config.ring.dir), config.data_dir, provider.name), fence)
-    except (OSError, SchemaMismatch):
-        return None
-    try:
-        return {name: board[name].read_json() or {} for name in ("wanted", "actual", "level")}
-    finally:
-        board.close()
+def _complain(text: str) -> None:
+    complain("slots", text)
 
 
 def _print(one: dict[str, Any]) -> None:
@@ -208,7 +152,7 @@ def _print(one: dict[str, Any]) -> None:
         )
         for row in one["slots"]
     ]  # fmt: skip
-    lines = table(head, rows, right=("slot", "held", "score"))
+    lines = fitted(head, rows, ("slot", "held", "score"), columns(), ("since (UTC)", "slot", "how", "name", "score", "trigger"))
     print(lines[0])
     for line, row in zip(lines[1:], one["slots"], strict=True):
         print(paint(line, _COLOUR.get(row["standing"] or "", "warning")))

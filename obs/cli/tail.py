@@ -3,7 +3,8 @@
 A line is shown once it is archived, that is at most [archive] flush_s plus POLL_S after its publication. Files are looked
 at every POLL_S: open segments are read on from where their last whole frame ended, new ones are found by listing the two
 newest day folders. Order: whether a file is sealed is asked before it is read to its end, never after, or its last frames
-would be missed.
+would be missed. On a terminal lines are shown in columns, with the gaps of system/events among them; a pipe, a file and --json get
+the archive's lines as they were recorded, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
 import time
 from collections import deque
@@ -18,15 +20,19 @@ from pathlib import Path
 from typing import Final
 
 from obs.cli import archive
-from obs.cli.terminal import complain
+from obs.cli.columns import Columns
+from obs.cli.gap_tail import GapTail
+from obs.cli.terminal import columns, complain, paint
 from obs.config import Config
 from obs.errors import EXIT_GOOD, EXIT_UNKNOWN
 from obs.segment.format import OPEN_SUFFIX, Series, next_frame, read_frame
 
 HELP: Final = "print the newest recorded lines, and follow"
 EXAMPLES: Final = """\
-  obs tail -f --symbol KRW-BTC
+  obs tail -f --symbol 005930                 in columns: time, symbol, price, change, volume, bid and ask, quality; gaps marked
+  obs tail -f --json --symbol 005930          the lines as they were recorded, as a pipe gets them too
   obs tail -n 100 --provider kis | jq .symbol"""
+EXITS: Final = {EXIT_GOOD: "printed; with -f: interrupted", EXIT_UNKNOWN: "there is nothing to read"}
 POLL_S: Final = 0.2
 _CHUNK_BYTES: Final = 4 << 20
 _WHEN: Final = re.compile(rb'"(?:ts|gap_end_ts)":"([^"]+)"')
@@ -42,10 +48,16 @@ def run(args: argparse.Namespace, config: Config) -> int:
     """Print the newest lines in the order of their time; with --follow, wait also for a collector that has yet to start."""
     if not args.follow:
         archive.require(config.data_dir, args.provider)
+    shown = not args.json and sys.stdout.isatty()
+    show = _Screen().show if shown else _print
+    gaps = GapTail(config.data_dir, args.provider, args.symbol)
     followers: dict[Path, SeriesTail] = {}
     newest = [line for tail in _join(config, args.provider, followers) for line in tail.begin(args.lines, args.symbol)]
     newest.sort(key=_when)
-    _print(newest[len(newest) - args.lines :] if args.lines < len(newest) else newest)
+    newest = newest[len(newest) - args.lines :] if args.lines < len(newest) else newest
+    if shown and (missed := gaps.read()) and newest:
+        newest = sorted([*newest, *(line for line in missed if _when(line) >= _when(newest[0]))], key=_when)
+    show(newest)
     if not args.follow:
         return EXIT_GOOD if followers else EXIT_UNKNOWN
     try:
@@ -53,7 +65,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
             time.sleep(POLL_S)
             _join(config, args.provider, followers)
             for tail in followers.values():
-                _print([line for line in tail.read() if archive.about(line, args.symbol)])
+                show([line for line in tail.read() if archive.about(line, args.symbol)])
+            if shown:
+                show(gaps.read())
     except KeyboardInterrupt:
         return EXIT_GOOD
 
@@ -72,6 +86,25 @@ def _print(lines: list[bytes]) -> None:
     if lines:
         sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
         sys.stdout.buffer.flush()
+
+
+class _Screen:
+    """Shows lines in columns, and their names once a screenful."""
+
+    def __init__(self) -> None:
+        self._columns = Columns(0)
+        self._left = 0  # lines until the names are due again
+
+    def show(self, lines: list[bytes]) -> None:
+        for line in lines:
+            self._columns.room = columns() or 0  # the terminal may have been resized
+            text, colour = self._columns.line(line)
+            if self._left <= 0:
+                print(paint(self._columns.head(), "bold"))
+                self._left = max(5, shutil.get_terminal_size().lines - 2)
+            print(paint(text, colour) if colour else text)
+            self._left -= 1
+        sys.stdout.flush()
 
 
 def _count(text: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from obs.cli import archive
-from obs.cli.terminal import complain, paint, print_json, table
+from obs.cli.terminal import columns, complain, fitted, paint, print_json
 from obs.config import Config
 from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN, ConfigError
 from obs.market import universe as universes
@@ -19,6 +19,7 @@ HELP: Final = "list the symbols that are watched on a day"
 EXAMPLES: Final = """\
   obs universe --provider kis | head
   obs universe --date 20260122 --json | jq '.listed, .refused, (.symbols | length)'"""
+EXITS: Final = {EXIT_GOOD: "listed", EXIT_FOUND: "one is older than its day, or does not read", EXIT_UNKNOWN: "there is none"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +92,8 @@ def _print(one: Universe) -> None:
         (rank, item.symbol, item.name, _figure(item.previous_close), _figure(item.traded_value))
         for rank, item in enumerate(one.instruments, 1)
     ]
-    print("\n".join(table(head, rows, right=("rank", "previous close", "traded value"))))
+    right = ("rank", "previous close", "traded value")
+    print("\n".join(fitted(head, rows, right, columns(), ("previous close", "traded value", "name"))))
 
 
 def _known(value: float) -> float | None:

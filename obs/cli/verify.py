@@ -12,9 +12,10 @@ from typing import Any, Final
 import orjson
 
 from obs.cli import archive
+from obs.cli.progress import through
 from obs.cli.terminal import paint, print_json
 from obs.config import Config
-from obs.errors import EXIT_FOUND, EXIT_GOOD
+from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN
 from obs.segment.format import MANIFEST, RINGS
 from obs.segment.manifest import read_manifest
 from obs.segment.reader import verify
@@ -24,6 +25,11 @@ EXAMPLES: Final = """\
   obs verify                                  the whole archive
   obs verify data/scalp/kis data/system/events
   obs verify --json PATH | jq '.files[] | select(.ok | not)'"""
+EXITS: Final = {
+    EXIT_GOOD: "every file is whole",
+    EXIT_FOUND: "damage, a hole, another hash, or files and manifest differ",
+    EXIT_UNKNOWN: "there is no such archive",
+}
 _SEALING_S: Final = 1.0  # a file has its sealed name this long before its manifest line, at most
 _SHOWN: Final = 20  # files that are all listed, good ones too
 
@@ -56,7 +62,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
         folders = [config.data_dir / dataset for dataset in RINGS]
         events = config.data_dir / "system" / "events"
         files += archive.named_files([str(events)]) if events.is_dir() else []
-    found = [finding for path in files if (finding := judge(path)) is not None]
+    with through("verify", files) as shown:
+        found = [finding for path in shown if (finding := judge(path)) is not None]
     _name_unlisted(found, folders)
     found += _gone(folders)
     totals = {

@@ -4,7 +4,12 @@ Input: the configuration, files below the data directory, the database, and (of 
 headers in shared memory. Output: plain values, a verdict with reasons, metrics, a ledger. Invariants: nothing here writes
 where others read, and nothing that is watched waits for the watcher.
     view     shared memory to plain values          health   values to a verdict: pure
-    metrics  values to Prometheus families          status   values and verdict for `obs status`
+    metrics  values to Prometheus families          status   values and verdict for `obs status` and the pages
+    trend    how fast, and since when               live     what the feeds publish, as it comes
+    slots    who has a slot, and why                gaps     what could not be recorded, as lines and as a map
+    notices  event files, read on                   day      one day as its page shows it
+    access   who may ask: pure                      web      the pages themselves
+    tallies  events counted for the metrics
     audit    the proof, from files and database alone
 May import: errors, clock, record, shm, ring, market, segment, pg, config, log, ledger.
 """

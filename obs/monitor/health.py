@@ -56,7 +56,9 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         names = list(dict.fromkeys(one.reason for one in self.reasons))
-        details = [{"reason": one.reason, "provider": one.provider, "text": one.text} for one in self.reasons]
+        details = [
+            {"reason": one.reason, "provider": one.provider, "text": one.text, "expected": one.expected} for one in self.reasons
+        ]
         return {"ok": self.ok, "status": "green" if self.ok else "red", "reasons": names, "details": details}
 
 

@@ -1,35 +1,91 @@
-"""What `obs status` tells: processes, providers and health, as one JSON value and as lines for a terminal."""
+"""What `obs status` tells: processes, providers and health, as one JSON value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from obs.clock import SYSTEM, Clock
 from obs.config import Config
 from obs.monitor.health import Verdict, judge
-from obs.monitor.host import process_figures
+from obs.monitor.host import HostFigures, process_figures
+from obs.monitor.trend import Trend
 from obs.monitor.view import HostView, ProviderView, RingView, RoleView, Watcher
 from obs.record.events import iso_ms
 
 _FEED: Final = ("messages", "inputs", "ignored", "quarantined", "records", "gaps", "reconnects")
 
 
+def _never(_: str) -> None:
+    """Nobody measures."""
+
+
+class Looks:
+    """Look after look, with what they tell together. Safety: one thread."""
+
+    def __init__(self, config: Config, clock: Clock = SYSTEM) -> None:
+        self._config, self._clock = config, clock
+        self._watcher = Watcher(config, clock)
+        self.trend = Trend()
+
+    def look(self) -> tuple[HostView, Verdict]:
+        """Look now, and remember it."""
+        view = self._watcher.look()
+        verdict = judge(view, self._config.supervisor)
+        self.trend.add(view, verdict, self._clock.mono_ns())
+        return view, verdict
+
+    def status(self) -> dict[str, Any]:
+        """Look now and return the status; rates and since when are those of the looks so far."""
+        return status_of(*self.look(), self.trend)
+
+    def close(self) -> None:
+        self._watcher.close()
+
+
 def collect(config: Config) -> dict[str, Any]:
     """Look once and return the status; `running` tells whether any process of this data directory lives."""
-    watcher = Watcher(config)
+    looks = Looks(config)
     try:
-        view = watcher.look()
+        return looks.status()
     finally:
-        watcher.close()
-    return status_of(view, judge(view, config.supervisor))
+        looks.close()
 
 
-def status_of(view: HostView, verdict: Verdict) -> dict[str, Any]:
-    """Return `{"ts", "running", "processes": […], "providers": […], "host", "health"}`."""
+def status_of(
+    view: HostView, verdict: Verdict, trend: Trend | None = None, venue_ms: Callable[[str], float | None] = _never
+) -> dict[str, Any]:
+    """Return `{"ts", "running", "processes": […], "providers": […], "host", "health"}`.
+
+    `trend`: what the looks before this one tell (rates, since when); without it those are null. `venue_ms`: provider -> how far its
+    records are behind the venue.
+    """
+    trend = trend or Trend()
     return {
         "ts": iso_ms(view.now_ns), "running": view.runs, "processes": list(_processes(view)),
-        "providers": [_provider(provider) for provider in view.providers], "host": vars(view.host), "health": verdict.to_json(),
+        "providers": [_provider(provider, trend, venue_ms) for provider in view.providers], "host": _host(view.host, trend),
+        "health": _health(verdict, trend),
     }  # fmt: skip
+
+
+def _host(host: HostFigures, trend: Trend) -> dict[str, Any]:
+    return vars(host) | {
+        "cpu_used": trend.cpu_used(), "memory_used": _share(host.memory_bytes - host.memory_free_bytes, host.memory_bytes),
+        "disk_used": _share(host.disk_bytes - host.disk_free_bytes, host.disk_bytes),
+    }  # fmt: skip
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 0.0
+
+
+def _health(verdict: Verdict, trend: Trend) -> dict[str, Any]:
+    """Add to a verdict since when, and where the runbook tells what to do."""
+    value = verdict.to_json()
+    for one in value["details"]:
+        one["since_ms"] = trend.reason_since_ms(one["reason"], one["provider"])
+        one["help"] = f"RUNBOOK.md#{one['reason']}"
+    return value | {"since_ms": trend.since_ms or None}
 
 
 def _processes(view: HostView) -> Iterator[dict[str, Any]]:
@@ -67,8 +123,9 @@ def _process(role: RoleView, now_ns: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _provider(provider: ProviderView) -> dict[str, Any]:
-    feed, load = provider.roles.get("feed"), provider.roles.get("load")
+def _provider(provider: ProviderView, trend: Trend, venue_ms: Callable[[str], float | None]) -> dict[str, Any]:
+    feed, load, archive = (provider.roles.get(role) for role in ("feed", "load", "archive"))
+    tick = provider.ring.get("tick")
     states = list(provider.slots.values())
     return {
         "name": provider.name, "market": provider.market, "venue": provider.venue, "mode": provider.mode,
@@ -80,6 +137,18 @@ def _provider(provider: ProviderView) -> dict[str, Any]:
         **{name: feed.counters[name] if feed is not None else 0 for name in _FEED},
         "rejected": load.counters["rejected"] if load is not None else 0,
         "rings": {ring.name: _ring(ring) for ring in provider.ring.values()}, "ledger": provider.broken,
+        "rates": trend.rates(provider.name),
+        "latency": {
+            "venue_ms": venue_ms(provider.name), "archive_s": round(tick.archive_lag_s, 2) if tick is not None else None,
+            "database_s": round(tick.load_lag_s, 2) if tick is not None and tick.load_lag_s is not None else None,
+        },
+        "ledger_sums": {
+            "received": feed.counters["messages"] if feed is not None else 0, "inputs": feed.counters["inputs"] if feed is not None else 0,
+            "published": tick.published if tick is not None else 0, "archived": tick.archived if tick is not None else 0,
+            "loaded": (tick.loaded or 0) if tick is not None else 0,
+            "archive_gaps": archive.counters["lost"] if archive is not None else 0,
+            "quarantined": feed.counters["quarantined"] if feed is not None else 0,
+        },
     }  # fmt: skip
 
 
@@ -91,41 +160,3 @@ def _ring(ring: RingView) -> dict[str, Any]:
     if ring.load_lag_s is not None:
         value |= {"loaded": ring.loaded or 0, "load_lag_s": round(ring.load_lag_s, 2)}
     return value
-
-
-def lines(status: dict[str, Any]) -> list[str]:
-    """Return the status as a person reads it."""
-    if not status["running"]:
-        return ["nothing runs here"]
-    out = [f"{'role':<11} {'provider':<12} {'pid':>7}  {'state':<9} {'heartbeat':>9} {'cpu s':>8} {'memory':>8}"]
-    for one in status["processes"]:
-        beat = one.get("heartbeat_age_s")
-        out.append(
-            f"{one['role']:<11} {one['provider']:<12} {one['pid']:>7}  {one['state']:<9} {'-' if beat is None else f'{beat:.1f} s':>9} "
-            f"{one.get('cpu_s', 0):>8.1f} {one.get('resident_bytes', 0) >> 20:>4} MiB"
-        )
-    for one in status["providers"]:
-        out += ["", *_provider_lines(one)]
-    health = status["health"]
-    out += ["", f"health: {health['status']}"]
-    out += [f"  {one['reason']:<14} {one['provider'] or 'host':<12} {one['text']}" for one in health["details"]]
-    return out
-
-
-def _provider_lines(one: dict[str, Any]) -> list[str]:
-    market = "open" if one["open"] else f"closed until {one['next_open'][:16].replace('T', ' ')} UTC" if one["next_open"] else "closed"
-    tick = one["rings"].get("tick")
-    out = [
-        f"{one['name']} ({one['market']}, {market}): {one['connected']} of {len(one['links'])} connections, {one['symbols']} symbols, "
-        f"{one['reconnects']} reconnects",
-        f"  {one['messages']:,} messages, {one['inputs']:,} inputs, {one['ignored']:,} ignored, {one['quarantined']:,} quarantined, "
-        f"{one['records']:,} records, {one['gaps']:,} gaps",
-    ]
-    if level := one["mitigation_level"]:
-        out.append(f"  mitigation level {level}: {'one record a second' if level == 1 else 'one record in two seconds'} of each symbol")
-    if tick is not None:
-        out.append(
-            f"  tick: published {tick['published']:,}, archived {tick['archived']:,} ({tick['archive_lag_s']:.1f} s behind), "
-            f"loaded {tick['loaded']:,} ({tick['load_lag_s']:.1f} s behind)"
-        )
-    return out

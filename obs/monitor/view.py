@@ -23,6 +23,7 @@ from obs.ledger import read as read_intake
 from obs.market import calendar as calendars
 from obs.monitor.host import HostFigures, ProcessFigures, host_figures, is_alive, process_figures
 from obs.monitor.ledger import LedgerWatch
+from obs.monitor.slots import foreign
 from obs.record.schema import DTYPES
 from obs.ring import Ring, attach_ring, copy_rows, fence
 from obs.segment.sessions import SessionInfo, read_sessions, sessions_path
@@ -156,9 +157,7 @@ class Watcher:
         for path in sorted((self._root / "system" / "sessions").glob("*.jsonl")):
             name = path.stem
             if self._config.provider(name) is None and Counters.path(self._folder, self._root, name).exists():
-                markets = self._root / "scalp" / name
-                market = next((folder.name for folder in sorted(markets.glob("*")) if folder.is_dir()), "")
-                found.append(ProviderConfig(name, name, True, market, "", "", "", (), None, (), (), 0, "", "always"))
+                found.append(foreign(self._root, name))
         return found
 
     def close(self) -> None:

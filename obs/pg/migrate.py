@@ -6,11 +6,12 @@ processes may migrate at once, and a kill at any instant leaves whole steps only
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from obs.errors import SchemaMismatch
 from obs.pg.connect import Connection, Dsn, connect, translated
-from obs.pg.statements import migrations, statement
+from obs.pg.statements import Migration, migrations, statement
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,18 @@ class Migrated:
     changed: tuple[str, ...]
 
 
-def migrate(dsn: Dsn) -> Migrated:
-    """Apply what is missing; safe to run again, and from several processes at once.
+def migrate(dsn: Dsn, told: Callable[[str], None] | None = None) -> Migrated:
+    """Apply what is missing; safe to run again, and from several processes at once. `told`: of each step by its name.
 
     Raises LoadRetryable if the database cannot be used now, SchemaMismatch if it was migrated by a newer version of obs.
     """
     conn = connect(dsn, "obs migrate")
     with conn, translated(conn):
         applied = []
-        while (version := _next_step(conn)) is not None:
-            applied.append(version)
+        while (step := _next_step(conn)) is not None:
+            applied.append(step.version)
+            if told is not None:
+                told(f"{step.version:04d}_{step.name}")
         with conn.transaction():
             log = _log(conn)
     shipped = {migration.version: migration for migration in migrations()}
@@ -47,7 +50,7 @@ def pending(dsn: Dsn) -> tuple[str, ...]:
     return tuple(f"{migration.version:04d}_{migration.name}" for migration in migrations() if migration.version not in log)
 
 
-def _next_step(conn: Connection) -> int | None:
+def _next_step(conn: Connection) -> Migration | None:
     with conn.transaction():
         conn.execute(statement("migration_lock"))
         log = _log(conn)
@@ -56,7 +59,7 @@ def _next_step(conn: Connection) -> int | None:
                 conn.execute(migration.text)
                 facts = {"version": migration.version, "name": migration.name, "sha256": migration.sha256}
                 conn.execute(statement("migration_applied"), facts)
-                return migration.version
+                return migration
     return None
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
+from obs.errors import ConfigError
 from obs.pg.connect import CONNECT_TIMEOUT_S, Dsn, retryable
 from obs.pg.statements import statement
 
@@ -21,7 +22,10 @@ AsyncConnection = psycopg.AsyncConnection[dict[str, Any]]
 
 
 async def connect_reader(dsn: Dsn) -> AsyncConnection:
-    """Return a read-only connection for the functions here; LoadRetryable if the server cannot be reached."""
+    """Return a read-only connection for the functions here.
+
+    Raises LoadRetryable if the server cannot be reached, ConfigError if the DSN is malformed, without it: it may hold a password.
+    """
     try:
         conn = await psycopg.AsyncConnection.connect(
             dsn() if callable(dsn) else dsn,
@@ -31,6 +35,8 @@ async def connect_reader(dsn: Dsn) -> AsyncConnection:
             row_factory=dict_row,
         )
         await conn.execute(statement("reader_settings"))
+    except psycopg.ProgrammingError:
+        raise ConfigError("malformed database DSN", problems=["database.dsn: a libpq connection string or URL"]) from None
     except psycopg.Error as error:
         raise retryable(error) from error
     return conn
@@ -52,6 +58,11 @@ async def get_ticks_in_range(
 async def get_1m_bars(conn: AsyncConnection, provider: str, symbol: str, from_ts: datetime, to_ts: datetime) -> Rows:
     """Return the bars of the minutes M with from_ts <= M < to_ts."""
     return await _fetch(conn, "bars_1m", {"provider": provider, "symbol": symbol, "from_ts": from_ts, "to_ts": to_ts})
+
+
+async def get_day_symbols(conn: AsyncConnection, provider: str, from_ts: datetime, to_ts: datetime) -> Rows:
+    """Return what the bars of the minutes M with from_ts <= M < to_ts say of each symbol: minutes, records, covered, worst, first, last."""
+    return await _fetch(conn, "day_symbols", {"provider": provider, "from_ts": from_ts, "to_ts": to_ts})
 
 
 async def count_gaps(conn: AsyncConnection, provider: str, from_ts: datetime, to_ts: datetime) -> dict[str, int]:

@@ -104,6 +104,7 @@ class Poll:
         while not stop.is_set():
             self._cell["heartbeat_ns"] = self._heartbeat_ns()
             self._cell["progress"] += 1
+            self._cell["log_dropped"] = self._log.dropped
             try:
                 await asyncio.wait_for(stop.wait(), _BEAT_S)
             except TimeoutError:

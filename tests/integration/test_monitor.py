@@ -108,7 +108,7 @@ def test_it_answers_and_stops(tmp_path: Path) -> None:
         assert b'obs_process_up{provider="services",role="monitor"} 1.0' in body.splitlines()
         status, body, kind = get(place, "/")
         assert (status, kind) == (200, "text/html; charset=utf-8")
-        assert b"monitor" in body
+        assert b"</html>" in body
         assert get(place, "/nothing")[0] == 404
         assert child.poll() is None
     assert not (config.data_dir / "state" / "http.json").exists()

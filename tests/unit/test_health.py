@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
+from views import LINK, host, provider, ring, role
 
 from obs.config.options import SupervisorOptions
 from obs.monitor.health import REASONS, STARTING_S, judge
-from obs.monitor.host import HostFigures, ProcessFigures
 from obs.monitor.metrics import render
-from obs.monitor.page import render as render_page
-from obs.monitor.status import lines, status_of
-from obs.monitor.view import HostView, ProviderView, RingView, RoleView
-from obs.shm import ROLE_CELL
-
-COUNTERS = {name: 0 for name in ROLE_CELL.names or () if name not in ("pid", "spare")}
-LINK = {
-    "name": "KIS", "pid": 42, "connection_no": 1, "connected": True, "closed_market": False,
-    "last_reason": "", "attempt": 0, "subscribed": 41, "wanted": 41,
-}  # fmt: skip
-
-
-def role(name: str, **changes: Any) -> RoleView:
-    counters = COUNTERS | changes.pop("counters", {})
-    good = RoleView(name, "kis", 42, True, True, 0.4, "", 0.0, counters, ProcessFigures(1.5, 40 << 20, 9, 2))
-    return replace(good, **changes)
-
-
-def ring(name: str, **changes: Any) -> RingView:
-    loads = {"loaded": 100, "load_lag_s": 0.0} if name == "tick" else {}
-    return replace(RingView("sess_1", name, 1024, 100, 100, 0.0, **loads), **changes)
-
-
-def provider(**changes: Any) -> ProviderView:
-    roles = {name: role(name) for name in ("archive", "load", "poll", "feed")}
-    rings = [ring("tick"), ring("event"), ring("quarantine")]
-    good = ProviderView(
-        "kis", "kr_stocks", "krx", "sample", True, True, True, True, 41, "sess_1", roles, [LINK], {"005930": "confirmed"}, 0, rings
-    )
-    return replace(good, **changes)
+from obs.monitor.status import status_of
+from obs.monitor.view import ProviderView
 
 
 def with_role(name: str, **changes: Any) -> ProviderView:
@@ -50,11 +24,6 @@ def with_role(name: str, **changes: Any) -> ProviderView:
 
 def with_link(**changes: Any) -> dict[str, Any]:
     return {"links": [LINK | changes]}
-
-
-def host(*providers: ProviderView, free: int = 100 << 30) -> HostView:
-    services = {"monitor": role("monitor", owner="services")}
-    return HostView(1_769_041_800 * 10**9, list(providers), services, {"kis": 7}, HostFigures(disk_bytes=200 << 30, disk_free_bytes=free))
 
 
 CASES: dict[str, tuple[ProviderView, list[str]]] = {
@@ -153,16 +122,16 @@ def test_a_full_disk_is_the_hosts() -> None:
 def test_nothing_watched_is_never_green() -> None:
     verdict = judge(host(), SupervisorOptions())
     assert [(one.reason, one.provider) for one in verdict.reasons] == [("universe", "")]
-    assert "health: red" in lines(status_of(host(), verdict))
+    assert status_of(host(), verdict)["health"]["status"] == "red"
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_everything_can_be_shown(name: str) -> None:
     view = host(CASES[name][0])
     verdict = judge(view, SupervisorOptions())
-    status = status_of(view, verdict)
-    assert f"health: {'green' if verdict.ok else 'red'}" in lines(status)
-    assert b"<html" in render_page(status)
+    status = json.loads(orjson.dumps(status_of(view, verdict)))
+    assert status["health"]["ok"] is verdict.ok
+    assert [one["help"] for one in status["health"]["details"]] == [f"RUNBOOK.md#{one.reason}" for one in verdict.reasons]
     text, content_type = render(view, verdict)
     assert content_type.startswith("text/plain")
     assert f"obs_healthy {float(verdict.ok)}".encode() in text

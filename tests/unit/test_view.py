@@ -16,7 +16,7 @@ from obs.config.options import Config
 from obs.config.process import lock_path
 from obs.ledger import Intake
 from obs.monitor.health import judge
-from obs.monitor.status import collect, lines, status_of
+from obs.monitor.status import collect, status_of
 from obs.monitor.view import Watcher
 from obs.record.schema import DTYPES, INPUT, TICK
 from obs.ring import Consumer, Producer, Ring, create_ring, fence
@@ -141,7 +141,6 @@ def test_nothing_runs(config: Config) -> None:
     assert status["processes"] == []
     assert [one["name"] for one in status["providers"]] == ["upbit"]
     assert status["health"]["reasons"] == ["heartbeat"]
-    assert lines(status) == ["nothing runs here"]
 
 
 def test_what_runs_is_seen(running: Provider, watcher: Watcher, config: Config) -> None:
@@ -178,10 +177,6 @@ def test_the_next_opening_and_the_level_are_told(tmp_path: Path, running: Provid
         kis, upbit = status_of(view, judge(view, running.config.supervisor))["providers"]
         assert (kis["open"], kis["next_open"] and kis["next_open"][:16]) == (opens is None, opens)
         assert (upbit["open"], upbit["next_open"], upbit["mitigation_level"]) == (True, None, 2)
-    text = "\n".join(lines(status_of(view, judge(view, running.config.supervisor)) | {"running": True}))
-    assert "kis (kr_stocks, closed until 2026-01-25 23:30 UTC)" in text
-    assert "upbit (crypto, open)" in text
-    assert text.count("mitigation level 2: one record in two seconds of each symbol") == 1
     watcher.close()
 
 

@@ -24,6 +24,8 @@ from obs.segment.format import OPEN_SUFFIX, Damage, Series, pieces
 from obs.segment.manifest import Sealed, Tally, read_manifest
 from obs.segment.reader import Segment, find
 
+Told = Callable[[float, str], None]  # of each file that has been read: its bytes, and its name
+
 _CHUNK_LINES: Final = 20_000
 _DECODERS: Final = {"scalp": decode_ticks, "swing": decode_swings}
 _ROUNDS: Final = 4  # looks at a file that is being renamed
@@ -43,8 +45,10 @@ class Archived:
 class SessionSegments:
     """The segments of one session and ring. `day`: only files of that path date are read; None: all."""
 
-    def __init__(self, series: Series, session_id: str, day: str | None, findings: Findings, *, running: bool) -> None:
-        self._series, self._session_id, self._findings, self._running = series, session_id, findings, running
+    def __init__(
+        self, series: Series, session_id: str, day: str | None, findings: Findings, *, running: bool, told: Told | None = None
+    ) -> None:
+        self._series, self._session_id, self._findings, self._running, self._told = series, session_id, findings, running, told
         self._decode: Callable[[list[bytes]], np.ndarray] = _DECODERS[series.dataset]
         self.found = Archived()
         everything = _listed(series, session_id)
@@ -109,6 +113,8 @@ class SessionSegments:
         yield from self._rows(path, lines, tally)
         if sealed:
             self._judge_manifest(path, data, tally)
+        if self._told is not None:
+            self._told(len(data), path.name)
 
     def _rows(self, path: Path, lines: list[bytes], tally: Tally) -> Iterator[np.ndarray]:
         if not lines:

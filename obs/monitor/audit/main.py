@@ -19,7 +19,7 @@ from obs.clock import NS, SYSTEM, minute_of
 from obs.config import Config
 from obs.errors import LoadRetryable, ObsError, SchemaMismatch
 from obs.market.calendar import ZONES
-from obs.monitor.audit.archive import SessionSegments, missing_files
+from obs.monitor.audit.archive import SessionSegments, Told, missing_files
 from obs.monitor.audit.counts import Counted, Cut
 from obs.monitor.audit.database import StoredRows, read_stored
 from obs.monitor.audit.events import Book, read_events
@@ -45,12 +45,14 @@ _EVENT_RINGS: Final = ("event", "poll_event")
 _DATASETS: Final = {"tick": "scalp", "swing": "swing"}  # of the rings that have segments and a table
 
 
-def run(config: Config, *, date: str | None = None, dsn: str | None = None, away: str | None = None) -> Report:
+def run(
+    config: Config, *, date: str | None = None, dsn: str | None = None, away: str | None = None, told: Told | None = None
+) -> Report:
     """Judge the archive of `config.data_dir` against itself and the database.
 
     `date`: YYYYMMDD, this path date alone. `dsn`: of the database; default the configured one, else the embedded one, which
     must be running. `away`: why there is no database to ask. A database that does not answer makes the report's `ok` None; the
-    files are judged all the same.
+    files are judged all the same. `told`: of each segment that has been read.
     """
     started = SYSTEM.mono_ns()
     findings = Findings()
@@ -60,7 +62,7 @@ def run(config: Config, *, date: str | None = None, dsn: str | None = None, away
     ledgers = []
     try:
         for name in _providers(config):
-            ledgers.append(_Provider(config, name, date, conn, findings).judge())
+            ledgers.append(_Provider(config, name, date, conn, findings, told).judge())
     except LoadRetryable as error:
         findings.unknown.append(f"the database went away during the audit: {error}")
     finally:
@@ -119,8 +121,10 @@ class _Session:
 class _Provider:
     """The audit of one provider."""
 
-    def __init__(self, config: Config, name: str, day: str | None, conn: Connection | None, findings: Findings) -> None:
-        self._config, self._name, self._conn, self._findings = config, name, conn, findings
+    def __init__(
+        self, config: Config, name: str, day: str | None, conn: Connection | None, findings: Findings, told: Told | None
+    ) -> None:
+        self._config, self._name, self._conn, self._findings, self._told = config, name, conn, findings, told
         root: Path = config.data_dir
         self._scope = Scope(root, name, _zone(config, name), day)
         self._ledger = ProviderLedger(name)
@@ -228,7 +232,9 @@ class _Provider:
         database = [gap for gap in self._stored.gaps if _is_gap(gap, "database", session.session_id, ring)] if self._stored else []
         ledger, read = RingLedger(), False
         for series in self._series[_DATASETS[ring]]:
-            segments = SessionSegments(series, session.session_id, self._scope.day, self._findings, running=not session.ended)
+            segments = SessionSegments(
+                series, session.session_id, self._scope.day, self._findings, running=not session.ended, told=self._told
+            )
             if segments.segments:
                 self._ledger.segments += len(segments.segments)
                 ledger.add(self._judge_segments(session, place, segments, lines, database))

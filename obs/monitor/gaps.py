@@ -1,0 +1,148 @@
+"""What could not be recorded, and why: the gap lines of system/events, which holds those of all rings and sinks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from obs.clock import MINUTE_NS, NS
+from obs.record.events import gap_key
+from obs.segment.textlog import text_lines
+
+SEVERITIES: Final = ("brief", "minor", "major", "critical")
+CELLS: Final = 100_000  # of a map: more would not be looked at, and a browser would not bear it
+
+
+def is_gap_line(line: bytes) -> bool:
+    """Tell whether a line of a segment or of an event file is a gap marker; other events begin with their type as well."""
+    return line.startswith(b'{"event_type":"gap_marker"')
+
+
+def about(line: bytes, symbol: str | None) -> bool:
+    """Tell whether a line concerns `symbol`: a record of it, or a gap of it or of all symbols."""
+    if symbol is None:
+        return True
+    if os.fsencode(symbol) not in line and not is_gap_line(line):  # cheap, and right for nearly all lines
+        return False
+    try:
+        found = orjson.loads(line).get("symbol")
+    except (ValueError, AttributeError):
+        return True  # not for this filter to hide
+    return found == symbol or (found is None and is_gap_line(line))
+
+
+def read_gaps(
+    data_dir: Path, provider: str | None, date: str | None, symbol: str | None, unreadable: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the gap lines of the event files, each key once, in file order; put into `unreadable` what does not read."""
+    seen: set[tuple[Any, ...]] = set()
+    for path in sorted((data_dir / "system" / "events").glob("*/*.jsonl")):
+        if provider not in (None, path.parent.name) or date not in (None, path.stem):
+            continue
+        for number, (_, line) in enumerate(text_lines(path), 1):
+            if not is_gap_line(line) or not about(line, symbol):
+                continue
+            try:
+                gap = orjson.loads(line)
+                key = gap_key(gap)
+            except (ValueError, KeyError) as error:
+                unreadable.append(f"{path}:{number}: {error!r}")
+                continue
+            if key not in seen:
+                seen.add(key)
+                yield gap
+
+
+class Gap(NamedTuple):
+    """What a picture needs of a gap line. `symbol` None: all. `at`: where its line begins in its file."""
+
+    start_ns: int
+    end_ns: int
+    symbol: str | None
+    reason: str
+    severity: str
+    scope: str
+    at: int
+
+
+def inside(spans: Sequence[tuple[str, str | None, Any, Any]]) -> set[int]:
+    """Return the places of spans (provider, symbol or None for all, from, to) that lie within another of their symbol or of all."""
+    ends: dict[tuple[str, str | None], Any] = {}
+    found = set()
+    for at in sorted(sorted(range(len(spans)), key=lambda at: spans[at][3], reverse=True), key=lambda at: spans[at][2]):
+        provider, symbol, _, end = spans[at]
+        known = [ends[key] for key in ((provider, None), (provider, symbol)) if key in ends]
+        if known and end <= max(known):
+            found.add(at)
+        own = ends.get((provider, symbol))
+        ends[provider, symbol] = end if own is None else max(own, end)
+    return found
+
+
+class Heat(NamedTuple):
+    """Gaps cut at the borders of minutes. all: (minute, seconds, reason, severity); cells: the same behind the index of a symbol."""
+
+    symbols: list[str]
+    all: list[tuple[int, float, str, str]]
+    cells: list[tuple[int, int, float, str, str]]
+    is_whole: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"symbols": self.symbols, "all": self.all, "cells": self.cells, "whole": self.is_whole}
+
+
+def heat(gaps: Iterable[Gap], start_ns: int, minutes: int) -> Heat:
+    """Return what of each minute from `start_ns` on is missing. Of gaps that share a minute the longest names the reason."""
+    by_symbol: dict[str | None, list[Gap]] = {}
+    for gap in gaps:
+        by_symbol.setdefault(gap.symbol, []).append(gap)
+    everything = _minutes(by_symbol.pop(None, []), start_ns, minutes)
+    symbols: list[str] = []
+    cells: list[tuple[int, int, float, str, str]] = []
+    for symbol in sorted(name for name in by_symbol if name is not None):
+        found = _minutes(by_symbol[symbol], start_ns, minutes)
+        if len(cells) + len(found) > CELLS:
+            return Heat(symbols, everything, cells, False)
+        if found:
+            cells += [(len(symbols), *one) for one in found]
+            symbols.append(symbol)
+    return Heat(symbols, everything, cells, True)
+
+
+def _minutes(gaps: list[Gap], start_ns: int, minutes: int) -> list[tuple[int, float, str, str]]:
+    pieces: dict[int, list[tuple[int, int, Gap]]] = {}
+    end_ns = start_ns + minutes * MINUTE_NS
+    for gap in gaps:
+        if gap.start_ns >= end_ns or gap.end_ns < start_ns or (gap.end_ns == start_ns and gap.start_ns < start_ns):
+            continue
+        first = max(0, (gap.start_ns - start_ns) // MINUTE_NS)
+        last = min(minutes - 1, max(first, (gap.end_ns - 1 - start_ns) // MINUTE_NS))
+        for minute in range(first, last + 1):
+            begin = start_ns + minute * MINUTE_NS
+            piece = (max(gap.start_ns, begin), min(gap.end_ns, begin + MINUTE_NS), gap)
+            pieces.setdefault(minute, []).append(piece)
+    found = []
+    for minute in sorted(pieces):
+        here = pieces[minute]
+        longest = max(here, key=lambda piece: (piece[1] - piece[0], piece[2].end_ns - piece[2].start_ns))[2]
+        worst = max((piece[2].severity for piece in here), key=_rank)
+        found.append((minute, round(seconds(piece[:2] for piece in here), 3), longest.reason, worst))
+    return found
+
+
+def seconds(spans: Iterable[tuple[int, int]]) -> float:
+    """Return how long spans (ns, ns) last together; what they share counts once."""
+    total, reached = 0, 0
+    for start, end in sorted(spans):
+        if end > max(start, reached):
+            total += end - max(start, reached)
+            reached = end
+    return total / NS
+
+
+def _rank(severity: str) -> int:
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)

@@ -1,0 +1,101 @@
+// The head of the dashboard: is everything being recorded, and if not, what is wrong, since when, and what to do.
+
+import { el, put, setClass } from "./dom.js";
+import { clock, language, moment, named, span, t } from "./words.js";
+
+/** The day of a time in the browser's zone, to tell "14:03:10" of today from one of another day. */
+const sameDay = (a, b) => new Date(a).toDateString() === new Date(b).toDateString();
+const since = (ms, nowMs) => (sameDay(ms, nowMs) ? clock(ms) : moment(ms));
+
+export class Health {
+  constructor(node) {
+    this.node = node;
+    this.sign = node.querySelector(".sign");
+    this.title = node.querySelector("h1");
+    this.when = node.querySelector(".since");
+    this.list = node.querySelector(".reasons");
+    this.rows = new Map();
+  }
+
+  /** As this page sees it: `missing`, `of`: how many symbols of open markets have no fresh record; `quiet`: providers that send nothing. */
+  show(health, { missing, of, quiet }, nowMs) {
+    const details = health.details ?? [];
+    const alarm = details.some((one) => !one.expected);
+    const [look, sign, title] = health.ok
+      ? missing
+        ? ["is-warn", "△", t("health.partly", { n: missing, of })]
+        : quiet.length
+          ? ["is-warn", "△", t("health.quiet", { names: quiet.join(", ") })]
+          : ["is-good", "✓", t("health.good")]
+      : alarm
+        ? ["is-bad", "!", t(details.length === 1 ? "health.one" : "health.many", { n: details.length })]
+        : ["is-wait", "…", t("health.ordered")];
+    setClass(this.node, `panel verdict ${look}`);
+    put(this.sign, sign);
+    put(this.title, title);
+    put(
+      this.when,
+      health.since_ms && look !== "is-warn"
+        ? t("health.since", { time: since(health.since_ms, nowMs), span: span((nowMs - health.since_ms) / 1000) })
+        : "",
+    );
+    document.title = `${sign} ${t("page.title")}`;
+    // A reason keeps its element while it lasts, so that a screen reader speaks it once, and what is selected stays selected.
+    const keys = new Set();
+    details.forEach((one, place) => {
+      const key = [
+        one.reason,
+        one.provider,
+        details.filter((other, at) => at < place && other.reason === one.reason && other.provider === one.provider).length,
+        language(),
+      ].join(" ");
+      keys.add(key);
+      const row = this.rows.get(key) ?? this.make(key, one);
+      put(row.text, one.text);
+      put(
+        row.when,
+        one.since_ms ? t("health.since_short", { time: since(one.since_ms, nowMs), span: span((nowMs - one.since_ms) / 1000) }) : "",
+      );
+    });
+    for (const [key, row] of this.rows) {
+      if (!keys.has(key)) {
+        row.node.remove();
+        this.rows.delete(key);
+      }
+    }
+    this.list.hidden = !details.length;
+  }
+
+  /** Say that nothing is known: what was good a moment ago is no longer shown as good. */
+  lose() {
+    setClass(this.node, "panel verdict");
+    put(this.sign, "?");
+    put(this.title, t("health.unknown"));
+    put(this.when, "");
+    document.title = `? ${t("page.title")}`;
+  }
+
+  make(key, one) {
+    const text = el("span", { class: "text" });
+    const when = el("span", { class: "when" });
+    const help = one.help ?? `RUNBOOK.md#${one.reason}`;
+    const node = el(
+      "li",
+      { class: "reason", "data-testid": "reason", "data-reason": one.reason },
+      el(
+        "div",
+        {},
+        el("span", { class: "what" }, `${named("reason", one.reason)} · ${one.provider || t("health.host")}`),
+        " ",
+        el("code", {}, one.reason),
+      ),
+      when,
+      el("div", { class: "text" }, text, one.expected ? ` (${t("health.expected")})` : ""),
+      el("div", { class: "do" }, `${t(`do.${one.reason}`, {}, "")} `, t("health.runbook"), " ", el("code", {}, `ops/${help}`)),
+    );
+    this.list.append(node);
+    const row = { node, text, when };
+    this.rows.set(key, row);
+    return row;
+  }
+}

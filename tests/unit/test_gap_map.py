@@ -1,0 +1,71 @@
+"""Gaps as a map of symbols and minutes, and which of them lie within others."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from obs.clock import NS
+from obs.monitor.gaps import CELLS, Gap, heat, inside, seconds
+
+START = 1_795_219_200 * NS  # a minute
+
+
+def gap(start_s: float, end_s: float, symbol: str | None = None, reason: str = "mute", severity: str = "minor") -> Gap:
+    return Gap(START + int(start_s * NS), START + int(end_s * NS), symbol, reason, severity, "scalp", 0)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "cells"),
+    [
+        ([], []),
+        ([gap(0, 60)], [(0, 60.0, "mute", "minor")]),
+        ([gap(59.5, 60.5)], [(0, 0.5, "mute", "minor"), (1, 0.5, "mute", "minor")]),
+        ([gap(-100, 10)], [(0, 10.0, "mute", "minor")]),
+        ([gap(290, 1000)], [(4, 10.0, "mute", "minor")]),  # the map has five minutes
+        ([gap(-100, 0), gap(300, 400), gap(-10, -5)], []),
+        ([gap(70, 70)], [(1, 0.0, "mute", "minor")]),  # a step of the venue's count has no length, and is shown
+        ([gap(0, 0)], [(0, 0.0, "mute", "minor")]),
+        # What overlaps counts once; the longest names the reason, the worst the severity.
+        ([gap(0, 20), gap(10, 30, reason="restart", severity="critical"), gap(5, 6)], [(0, 30.0, "mute", "critical")]),
+        ([gap(0, 5), gap(10, 30, reason="restart")], [(0, 25.0, "restart", "minor")]),
+        ([gap(0, 10, severity="brief"), gap(20, 30, severity="of a newer version")], [(0, 20.0, "mute", "of a newer version")]),
+    ],
+)
+def test_gaps_are_cut_at_the_borders_of_minutes(gaps: list[Gap], cells: list[tuple[int, float, str, str]]) -> None:
+    found = heat(gaps, START, 5)
+    assert found.all == cells
+    assert (found.symbols, found.cells, found.is_whole) == ([], [], True)
+    of_a_symbol = heat([one._replace(symbol="005930") for one in gaps], START, 5)
+    assert of_a_symbol.cells == [(0, *cell) for cell in cells]
+    assert of_a_symbol.symbols == (["005930"] if cells else [])
+
+
+def test_a_map_is_bounded() -> None:
+    many = [gap(0, 86_400, f"S{number:04d}") for number in range(200)]
+    found = heat(many, START, 1440)
+    assert not found.is_whole
+    assert len(found.cells) <= CELLS
+    assert {cell[0] for cell in found.cells} == set(range(len(found.symbols))), "symbols are there whole or not at all"
+
+
+def test_no_second_is_lost_or_counted_twice() -> None:
+    chance = random.Random(6)
+    spans = [(start, start + chance.randrange(0, 400)) for start in (chance.randrange(-100, 3500) for _ in range(300))]
+    plain = {second for start, end in spans for second in range(max(0, start), min(3600, end))}
+    found = heat([gap(*span) for span in spans], START, 60)
+    assert sum(cell[1] for cell in found.all) == len(plain)
+    assert {minute for minute, lost, *_ in found.all if lost} == {second // 60 for second in plain}
+    assert seconds([(start * NS, end * NS) for start, end in spans if start >= 0]) == len(
+        {second for start, end in spans if start >= 0 for second in range(start, end)}
+    )
+
+
+def test_what_lies_within_another_of_its_symbol_or_of_all() -> None:
+    spans = [
+        ("kis", None, 0, 100), ("kis", "A", 10, 20), ("kis", "A", 90, 110), ("kis", "A", 95, 105), ("upbit", None, 10, 20),
+        ("kis", "B", 100, 110), ("kis", None, 0, 100),
+    ]  # fmt: skip
+    assert inside(spans) == {1, 3, 6}
+    assert inside([]) == set()

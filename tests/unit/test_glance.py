@@ -1,0 +1,113 @@
+"""`obs status` at one glance: the first line tells how it is, why, and what to do; tables fit the terminal, or are whole in a pipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from views import LINK, host, provider, ring, role, status
+
+from obs.cli.glance import ADVICE, START, WAIT, lines, span, verdict
+from obs.cli.terminal import fitted, width
+from obs.config.options import SupervisorOptions
+from obs.monitor.health import REASONS, judge
+from obs.monitor.status import status_of
+
+REFUSED = provider(links=[LINK | {"connected": False, "last_reason": "refused", "attempt": 3}])
+STARTING = provider(session_age_s=5.0, links=[LINK | {"connected": False, "connection_no": 0}])
+CLOSED = provider(open_now=False, regular_now=False, next_open_ns=1_769_124_600 * 10**9)
+
+
+def test_every_reason_has_an_advice() -> None:
+    assert set(ADVICE) == set(REASONS)
+
+
+@pytest.mark.parametrize(
+    ("seen", "first", "colour"),
+    [
+        (status(provider()), "GREEN  kis records 41 symbols; nothing is wrong", "good"),
+        (status(CLOSED), "GREEN  kis is closed until 2026-01-22 23:30 UTC; nothing is wrong", "good"),
+        (status(REFUSED), f"RED  kis not_connected: KIS: refused, attempt 3. Do: {ADVICE['not_connected']} "
+            "(ops/RUNBOOK.md#not_connected)", "wrong"),
+        (status(STARTING), f"RED  kis not_connected: KIS: connecting, attempt 0. Do: {WAIT}", "warning"),
+        (status(provider(), free=1 << 20), "RED  host disk: 1 MiB free, below the floor at which archive writers stop. "
+            f"Do: {ADVICE['disk']} (ops/RUNBOOK.md#disk)", "wrong"),
+        (status(provider()) | {"running": False}, f"DOWN  nothing runs here. Do: {START}", "wrong"),
+    ],
+    ids=["green", "closed", "red", "starting", "disk", "down"],
+)  # fmt: skip
+def test_the_first_line_tells_all(seen: dict[str, Any], first: str, colour: str) -> None:
+    shown = lines(seen, None)
+    assert (shown[0].text, shown[0].colour) == (first, colour)
+    assert shown[0] == verdict(seen)
+    if not seen["running"]:
+        assert len(shown) == 1
+
+
+def test_an_alarm_comes_before_what_was_ordered() -> None:
+    """Nobody is called for a start; the full disk behind it must not be overlooked."""
+    seen = status(STARTING, free=1 << 20)
+    assert [one["reason"] for one in seen["health"]["details"]] == ["not_connected", "disk"]
+    first, *rest = lines(seen, None)
+    assert first.text.startswith("RED  host disk: ")
+    assert " (1 more below). Do: " in first.text
+    assert [line.text.split(":")[0] for line in rest[:2]] == ["  host disk", "  kis not_connected"]
+    assert [line.colour for line in rest[:2]] == ["wrong", "warning"]
+
+
+def test_how_long_it_has_been_so_is_told_where_it_is_known() -> None:
+    seen = status(REFUSED)
+    assert "(for" not in verdict(seen).text
+    seen["health"]["details"][0]["since_ms"] = 1_769_041_800_000 - 200_000
+    assert verdict(seen).text.startswith("RED  kis not_connected: KIS: refused, attempt 3 (for 3 min). Do: ")
+
+
+def test_there_is_a_row_for_each_provider_and_process() -> None:
+    upbit = replace(provider("upbit", level=1), rings=[ring("tick", archived=40, archive_lag_s=2.5)])
+    shown = lines(status(provider(), upbit), None)
+    rows = {line.text.split()[0]: line for line in shown if line.text[:1].isalpha()}
+    assert rows["provider"].text.split("  ")[0] == "provider"
+    figures = "1 of 1 41 0 0 0 0 0 0 2.5 s 0.0 s 1"
+    assert rows["upbit"].text.split() == ["upbit", "kr_stocks", "open", *figures.split()]
+    assert (rows["kis"].colour, rows["upbit"].colour) == (None, "warning")
+    processes = [line.text.split()[:2] for line in shown[[line.text.split()[:1] for line in shown].index(["process"]) + 1 :]]
+    roles = [[name, of] for of in ("kis", "upbit") for name in ("archive", "load", "poll", "feed")]
+    assert processes == [["supervisor", "kis"], *roles, ["monitor", "services"], [], ["host:", "1"]]
+
+
+def test_what_is_dead_or_waits_is_marked() -> None:
+    roles = provider().roles | {"load": role("load", waiting="database", waiting_s=11.0), "feed": role("feed", alive=False)}
+    shown = {line.text.split()[0]: line for line in lines(status(provider(roles=roles)), None) if line.text.strip()}
+    assert (shown["load"].colour, "waits for database" in shown["load"].text) == ("warning", True)
+    assert (shown["feed"].colour, " dead " in shown["feed"].text) == ("wrong", True)
+
+
+@pytest.mark.parametrize("room", [30, 40, 60, 80, 100, 200])
+@pytest.mark.parametrize("seen", [status(provider(), provider("upbit")), status(REFUSED, free=1 << 20)], ids=["green", "red"])
+def test_nothing_is_wider_than_the_terminal(seen: dict[str, Any], room: int) -> None:
+    shown = lines(seen, room)
+    assert max(width(line.text) for line in shown) <= room, [line.text for line in shown if width(line.text) > room]
+    words = " ".join(line.text for line in shown)
+    for name in ("kis", "archive", "load", "poll", "feed", "monitor"):
+        assert name in words
+
+
+def test_a_pipe_gets_whole_lines() -> None:
+    view = host(REFUSED, free=1 << 20)
+    text = [line.text for line in lines(status_of(view, judge(view, SupervisorOptions())), None)]
+    assert max(map(len, text)) > 140
+    assert not any(line.startswith("    ") for line in text)  # nothing is continued
+
+
+def test_a_table_leaves_out_what_is_spared_first() -> None:
+    head, rows = ("a", "bbbb", "cc"), [(1, 2, 3)]
+    assert fitted(head, rows, (), None, ("bbbb", "cc")) == ["a  bbbb  cc", "1  2     3"]
+    assert fitted(head, rows, (), 10, ("bbbb", "cc")) == ["a  cc", "1  3"]
+    assert fitted(head, rows, (), 3, ("bbbb", "cc")) == ["a", "1"]
+    assert fitted(("name",), [("삼성전자",), (None,)], ("name",), 8, ()) == ["    name", "삼성전자", "       -"]
+
+
+def test_durations() -> None:
+    spans = {None: "-", 0.4: "0 s", 59.9: "59 s", 60: "1 min", 3599: "59 min", 3600: "1 h 0 min", 90_000: "1 d 1 h"}
+    assert {one: span(one) for one in spans} == spans
