@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from obs.record.events import GAP_REASONS
-from obs.segment.textlog import day_files, json_object, text_lines
+from obs.segment.textlog import day_files, ends_a_line, json_object, text_lines
 
 _LINES: Final = 20_000  # of one provider in one look
 _HEAD: Final = b'{"event_type":"'
@@ -103,7 +103,7 @@ class _Followed:
         if not files:
             self.whole = True  # nothing was told yet: zero is the truth
             return
-        if files[-1] != self._path or not _ends_a_line(files[-1], self._offset):
+        if files[-1] != self._path or not ends_a_line(files[-1], self._offset):
             self._path, self._offset, self.tally, self.whole = files[-1], 0, Tally(), False
         read = 0
         for end, line in islice(text_lines(files[-1], self._offset), _LINES):
@@ -183,12 +183,3 @@ _TAKERS: Final = {
     b"gap_marker": _gap, b"slot": _slot, b"reconnection_event": _reconnection, b"mitigation": _mitigation, b"counts": _counts,
     b"warning": _warning, b"lifecycle": _lifecycle,
 }  # fmt: skip
-
-
-def _ends_a_line(path: Path, offset: int) -> bool:
-    """Whether `offset` is still behind a newline of the file: a recovery may have cut it."""
-    if offset == 0:
-        return True
-    with path.open("rb") as file:
-        file.seek(offset - 1)
-        return file.read(1) == b"\n"

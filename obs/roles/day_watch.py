@@ -21,7 +21,7 @@ from obs.lifecycle.marks import MARKED, Mark, append, marked, path_of
 from obs.log import Log
 from obs.market.calendar import ALWAYS, ZONES, Calendar
 from obs.monitor.host import HostFigures
-from obs.segment.textlog import day_files, json_object, text_lines
+from obs.segment.textlog import day_files, ends_a_line, json_object, text_lines
 
 _FILES: Final = 2  # newest day files that are read
 _LINES: Final = 20_000  # of a file in one step
@@ -50,7 +50,7 @@ class DayWatch:
         more = False
         for path in day_files(self._events)[-_FILES:]:
             offset = self._places.get(path.name, 0)
-            if not _ends_a_line(path, offset):  # cut by a recovery: what was counted of it cannot be taken back, so all is read anew
+            if not ends_a_line(path, offset):  # cut by a recovery: what was counted of it cannot be taken back, so all is read anew
                 self._places.clear()
                 self._evidence.clear()
                 self._touched.clear()
@@ -139,12 +139,3 @@ class HostWatch:
             return False  # not the whole of it was seen: a start, a step of the clock, a machine that stood still
         self.minutes.append(HostMinute(minute_ns, busy / (busy + idle), self._disk))
         return True
-
-
-def _ends_a_line(path: Path, offset: int) -> bool:
-    """Whether `offset` is still behind a newline of the file."""
-    if offset == 0:
-        return True
-    with path.open("rb") as file:
-        file.seek(offset - 1)
-        return file.read(1) == b"\n"

@@ -34,7 +34,7 @@ from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.roles.universe_load import UniverseLoad
 from obs.segment.format import Series
 from obs.segment.sessions import SessionInfo, read_sessions
-from obs.segment.textlog import TextLog, day_files, day_name, json_object, text_lines
+from obs.segment.textlog import TextLog, day_files, day_name, ends_a_line, json_object, text_lines
 from obs.shm import Counters, block_path
 from obs.shm.counters import WAITING
 
@@ -234,7 +234,7 @@ class _Load:
             if path.name < self._position.file:
                 continue
             offset = self._position.offset if path.name == self._position.file else 0
-            if not _ends_a_line(path, offset):
+            if not ends_a_line(path, offset):
                 offset = 0  # the file was cut by a recovery: what is stored already is recognised by its key
             gaps, reached = self._read_events(path, offset)
             if reached != offset or path.name != self._position.file:
@@ -259,7 +259,7 @@ class _Load:
         for path in [path for path in day_files(self._events) if path.name < self._position.file][-_LATE_FILES:]:
             known = path.name in self._late
             offset = self._late.get(path.name, 0)
-            gaps, reached = self._read_events(path, offset if _ends_a_line(path, offset) else 0, minutes=known)
+            gaps, reached = self._read_events(path, offset if ends_a_line(path, offset) else 0, minutes=known)
             if gaps:
                 self._gaps.commit(gaps, self._position)
                 copied += len(gaps)
@@ -362,12 +362,3 @@ def _session(info: SessionInfo, *, stored: bool) -> dict[str, Any]:
     if info.ended is not None and stored:
         known |= {"ended_ns": info.ended_ns, "final_seqs": info.ended, "host_death": info.host_death}
     return known
-
-
-def _ends_a_line(path: Path, offset: int) -> bool:
-    """Whether `offset` is still behind a newline of the file."""
-    if offset == 0:
-        return True
-    with path.open("rb") as file:
-        file.seek(offset - 1)
-        return file.read(1) == b"\n"

@@ -154,6 +154,15 @@ def text_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
             yield offset, line[:-1]
 
 
+def ends_a_line(path: Path, offset: int) -> bool:
+    """Return whether `offset`, reached before, is still behind a newline of the file: a recovery may have cut it."""
+    if offset == 0:
+        return True
+    with path.open("rb") as file:
+        file.seek(offset - 1)
+        return file.read(1) == b"\n"
+
+
 def json_object(line: bytes) -> dict[str, Any]:
     """Return the object of a line, an empty one if it is damaged: a reader passes over it, and `obs verify` names it."""
     try:
