@@ -98,7 +98,7 @@ def cli_words(data: bytes) -> None:
         with contextlib.suppress(SystemExit):
             _arguments().parse_args(words)
         try:
-            args = cli._parser().parse_args(words)
+            args = cli.parser().parse_args(words)
         except SystemExit as stop:
             assert stop.code in (0, 2), stop.code
             return
