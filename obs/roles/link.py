@@ -33,6 +33,7 @@ _LEAD_S: Final = 900  # connected this long before the market opens: registering
 _PAUSED_S: Final = 300  # of failure: recording is paused, loudly
 _RETRY_REFUSED_S: Final = 60
 _AUTH_WAIT_S: Final = 600  # rejected credentials: asked for again this rarely, a block of the app key is worse
+_FEW_MUTES: Final = 10
 _QUIET_RATE: Final = 50  # silence of so many mean intervals between messages is no quiet market
 _REST_TIMEOUT_S: Final = 10
 _LEARNED_S: Final = 600  # a limit that the venue has shown is believed for so long
@@ -475,8 +476,9 @@ class Link:
                 self._confirmed(pair)
 
     def _settle(self) -> None:
-        """Once every subscription has been answered: the loss is over."""
-        if self._recovered or not self.subscriptions.settled():
+        """Once every subscription has been answered: the loss is over. None of them answered is no recovery, but a venue that is mute."""
+        subscriptions = self.subscriptions
+        if self._recovered or not subscriptions.settled() or not subscriptions.of(Standing.CONFIRMED, Standing.REFUSED):
             return
         self._recovered = True
         self._paused = False
@@ -504,7 +506,9 @@ class Link:
         return [self._provider.record_symbol(symbol) for symbol in self.rows if symbol not in late]
 
     def _note_refused(self) -> None:
-        """A symbol that the venue does not send is a loss each minute that it lasts."""
+        """A symbol that the venue does not send is a loss each minute that it lasts, unless the whole connection is one already."""
+        if not self._recovered and self._recorder.lost_since(self) is not None:
+            return
         now = self._clock.wall_ns()
         silent = self.subscriptions.silent_symbols()
         for symbol in [symbol for symbol in self._refused_since if symbol not in silent]:
@@ -522,12 +526,16 @@ class Link:
     def _silent(self, now: int) -> bool:
         """Whether a venue that only ever answers pings has stopped sending: judged by this connection's own pace.
 
-        A quiet market slows down before it is silent; a single quiet symbol among others does not show here at all.
+        A quiet market slows down before it is silent; a single quiet symbol among others does not show here at all. A few messages are no
+        pace, for answers come in one burst: it is given ten times as long then. No message at all, not even an answer, is silence.
         """
         if self._messages != self._heard:
             self._heard, self._last_mono = self._messages, now
         lived, silence = now - self._opened_mono, now - self._last_mono
-        if self._messages < 100 or silence < self._provider.limits.mute_s * NS:
+        mute_ns = self._provider.limits.mute_s * NS
+        if self._messages < 100:
+            return silence >= (_FEW_MUTES * mute_ns if self._messages else mute_ns)
+        if silence < mute_ns:
             return False
         return silence > _QUIET_RATE * (lived - silence) / self._messages
 

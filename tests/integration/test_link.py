@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import aiohttp
 import pytest
 from feed_rig import VENUES, Rig
 
@@ -47,6 +48,18 @@ class Hurry:
         await asyncio.sleep(0)
 
 
+def make_link(rig: Rig, port: int, log: Log) -> Link:
+    market, venue, channels = VENUES["upbit"]
+    rig.provider = make_provider(
+        "upbit", ProviderOptions("upbit", market, venue, channels, 41, f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}")
+    )
+    rig.feed()
+    return Link(
+        rig.provider, rig.recorder, None, {symbol: row for row, symbol in enumerate(rig.symbols, 1)}, Calendar, rig.board, rig.clock, log,
+        "always", Random(1), rig.recorder.process,
+    )  # fmt: skip
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -56,19 +69,11 @@ def free_port() -> int:
 def test_it_never_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a hundred refused attempts, some two hours, the next one is made as the first was, and everything is recorded."""
     rig, port = Rig(tmp_path, "upbit"), free_port()
-    market, venue, channels = VENUES["upbit"]
-    rig.provider = make_provider(
-        "upbit", ProviderOptions("upbit", market, venue, channels, 41, f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}")
-    )
-    rig.feed()
     hurry = Hurry(rig)
     monkeypatch.setattr(module, "asyncio", hurry)
     descriptor = os.open(os.devnull, os.O_WRONLY)
     log = Log("feed", "upbit", descriptor=descriptor)
-    link = hurry.link = Link(
-        rig.provider, rig.recorder, None, {symbol: row for row, symbol in enumerate(rig.symbols, 1)}, Calendar, rig.board, rig.clock, log,
-        "always", Random(1), rig.recorder.process,
-    )  # fmt: skip
+    link = hurry.link = make_link(rig, port, log)
     began_ns = rig.clock.wall
     command = [sys.executable, "-m", "obs.sim", "upbit", "--port", str(port), "--source", "numbered", "--rate", "200", "--die-with-parent"]
     running: list[subprocess.Popen[bytes]] = []
@@ -105,5 +110,57 @@ def test_it_never_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (gap,) = rig.gaps()
     assert (gap["gap_start_ns"], gap["symbol"]) == (began_ns, None)
     assert gap["gap_end_ns"] > began_ns + (ATTEMPTS - 20) * 60 * NS
+    assert len(rig.rows("tick")) > 0
+    rig.close()
+
+
+def test_a_venue_that_says_nothing_is_left_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent after its first answers, it then takes connections, answers pings and says nothing: none ends the loss or is kept."""
+    rig, port = Rig(tmp_path, "upbit"), free_port()
+    script = tmp_path / "script.jsonl"
+    script.write_text('{"at_s":0,"do":"mute","s":3600}\n')
+    hurry = Hurry(rig)
+    monkeypatch.setattr(module, "asyncio", hurry)
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    log = Log("feed", "upbit", descriptor=descriptor)
+    link = hurry.link = make_link(rig, port, log)
+    began_ns = rig.clock.wall
+    command = [sys.executable, "-m", "obs.sim", "upbit", "--port", str(port), "--source", "numbered", "--rate", "200", "--die-with-parent"]
+    venue = subprocess.Popen([*command, "--script", str(script)], stdout=subprocess.PIPE)
+    assert venue.stdout is not None
+
+    async def calm() -> None:
+        async with aiohttp.ClientSession() as client, client.post(f"http://127.0.0.1:{port}/sim/do", json={"do": "calm"}) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def story() -> None:
+        run = asyncio.create_task(link.run())
+        async with asyncio.timeout(DEADLINE_S):
+            while link.state.connection_no < 4:
+                assert not run.done(), run
+                if link.state.connected:
+                    rig.clock.forward(2 * NS)
+                await asyncio.sleep(0.02)
+            assert rig.gaps() == [], "a loss that is not over has no end"
+            await calm()
+            while rig.recorder.messages < 100 or len(rig.gaps()) < 1:
+                assert not run.done(), run
+                await asyncio.sleep(0.01)
+            link.stop()
+            await run
+
+    try:
+        assert json.loads(venue.stdout.readline())["port"] == port
+        asyncio.run(story())
+    finally:
+        venue.kill()
+        venue.wait()
+        venue.stdout.close()
+        log.close()
+        os.close(descriptor)
+    (gap,) = rig.gaps()
+    assert (gap["reason"], gap["symbol"]) == ("mute", None)
+    assert gap["gap_start_ns"] - began_ns < 10 * NS, "from the last that was heard"
+    assert gap["gap_end_ns"] - gap["gap_start_ns"] > (300 + 30 + 30) * NS, "to the first that was heard again"
     assert len(rig.rows("tick")) > 0
     rig.close()
