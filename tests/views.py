@@ -13,6 +13,7 @@ from obs.monitor.view import HostView, ProviderView, RingView, RoleView
 from obs.shm import ROLE_CELL
 
 NOW_NS = 1_769_041_800 * 10**9  # 2026-01-22 00:30:00 UTC
+SYMBOLS = [f"{number:06d}" for number in range(5930, 5930 + 41)]
 COUNTERS = {name: 0 for name in ROLE_CELL.names or () if name not in ("pid", "spare")}
 LINK = {
     "name": "KIS", "pid": 42, "connection_no": 1, "connected": True, "closed_market": False,
@@ -35,8 +36,9 @@ def provider(name: str = "kis", **changes: Any) -> ProviderView:
     roles = {one: role(one, owner=name) for one in ("archive", "load", "poll", "feed")}
     rings = [ring("tick"), ring("event"), ring("quarantine")]
     good = ProviderView(
-        name, "kr_stocks", "krx", "sample", True, True, True, True, 41, "sess_1", roles, [LINK], {"005930": "confirmed"}, 0, rings
-    )
+        name, "kr_stocks", "krx", "sample", True, True, True, True, 41, "sess_1", roles, [LINK],
+        dict.fromkeys(SYMBOLS, "confirmed"), 0, rings,
+    )  # fmt: skip
     return replace(good, **changes)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from obs.config import Config
 from obs.errors import ConfigError, ObsError
 from obs.monitor.gaps import about as about  # one fact, one place; the commands say archive.about
 from obs.segment.format import OPEN_SUFFIX, RINGS, SUFFIX, Series
@@ -46,6 +47,19 @@ def require(data_dir: Path, provider: str | None = None) -> None:
     known = sorted({series.provider for dataset in RINGS for series in series_of(data_dir, dataset)})
     if provider not in known:
         raise ObsError(f"nothing of a provider {provider!r} in {data_dir}; there are: {', '.join(known) or 'none'}")
+
+
+def require_provider(config: Config, provider: str | None) -> None:
+    """Raise ObsError if neither the configuration nor the data directory knows `provider`: nothing found of it is no all-clear."""
+    if provider is None or config.provider(provider) is not None:
+        return
+    root = config.data_dir
+    known = {series.provider for dataset in RINGS for series in series_of(root, dataset)}
+    known |= {path.name for path in (root / "system" / "events").glob("*") if path.is_dir()}
+    known |= {path.stem for folder in ("days", "sessions") for path in (root / "system" / folder).glob("*.jsonl")}
+    if provider not in known:
+        names = ", ".join(sorted(known | {one.name for one in config.providers})) or "none"
+        raise ObsError(f"nothing is known of a provider {provider!r}: it is neither configured nor in {root}; there are: {names}")
 
 
 def series_of(data_dir: Path, dataset: str, provider: str | None = None) -> list[Series]:

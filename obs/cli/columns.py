@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from obs.cli.terminal import pad, width
+from obs.cli.terminal import pad, plain, width
 from obs.errors import ObsError
 from obs.monitor.gaps import is_gap_line
 from obs.record.events import provider_of
@@ -47,10 +47,10 @@ class Columns:
         try:
             value = orjson.loads(line)
             if is_gap_line(line):
-                return self._gap(value), _GAP.get(value["severity"], "wrong")
+                return plain(self._gap(value)), _GAP.get(value["severity"], "wrong")
             return self._record(value)
         except (ValueError, KeyError, TypeError, AttributeError, ObsError):
-            return line.decode("utf-8", "replace"), "wrong"  # as it stands: not for us to hide
+            return plain(line.decode("utf-8", "replace")), "wrong"  # as it stands: not for us to hide
 
     def _record(self, value: dict[str, Any]) -> tuple[str, str | None]:
         key, price = (provider_of(value["session_id"]), value["symbol"]), value["last_price"]
@@ -75,6 +75,7 @@ class Columns:
         )
 
     def _row(self, cells: dict[str, str]) -> str:
+        cells = {name: plain(cell) for name, cell in cells.items()}
         for name, cell in cells.items():
             self._widths[name] = max(self._widths[name], width(cell))
         kept = list(_HEAD)

@@ -25,7 +25,7 @@ EXAMPLES: Final = """\
 EXITS: Final = {
     EXIT_GOOD: "listed, marked or unmarked",
     EXIT_FOUND: "there was nothing to take back, or it was marked by hand before",
-    EXIT_UNKNOWN: "there is no such archive",
+    EXIT_UNKNOWN: "there is no such archive, or no such provider",
 }
 _ACTIONS: Final = ("list", "mark", "unmark")
 
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 def _list(args: argparse.Namespace, config: Config) -> int:
     archive.require(config.data_dir)
+    archive.require_provider(config, args.provider)
     marks: list[Mark] = []
     for path in sorted((config.data_dir / "system" / "days").glob("*.jsonl")):
         if args.provider in (None, path.stem):

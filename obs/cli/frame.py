@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from obs.cli.columns import number
 from obs.cli.glance import advice, colour_of, lag, market, said, urgent, verdict
-from obs.cli.terminal import fitted, pad, width
+from obs.cli.terminal import fitted, pad, plain, width
 from obs.monitor.live import SPARK_S
 
 STYLES: Final = {
@@ -75,10 +75,10 @@ def frame(look: Look, columns: int, rows: int, *, chosen: int = 0, paused: bool 
 
 
 def cut(row: Row, room: int) -> Row:
-    """Return `row` without what would stand beyond `room` columns."""
+    """Return `row`, plain, without what would stand beyond `room` columns."""
     kept: Row = []
     for text, style in row:
-        fits = text
+        fits = plain(text)
         while width(fits) > room:
             fits = fits[:-1]
         if fits:
@@ -210,7 +210,7 @@ def _slot(row: dict[str, Any], slots: dict[str, Any], look: Look, detail: int) -
     price = look.prices.get(slots["provider"], {}).get(row["symbol"])
     standing = row["standing"]
     style = "wrong" if standing in ("refused", "failed") else "" if standing == "confirmed" else "warning"
-    cell: Row = [(pad(row["symbol"], 9), style)]
+    cell: Row = [(pad(plain(row["symbol"]), 9), style)]
     if detail > 1:
         cell.append((f" {pad(cut([(row['name'], '')], _NAME)[0][0] if row['name'] else '', _NAME)}", "faint"))
     if price is None:

@@ -18,7 +18,7 @@ EXAMPLES: Final = """\
 EXITS: Final = {
     EXIT_GOOD: "listed; gaps are evidence, and no reason for another code",
     EXIT_FOUND: "a line does not read; stderr names the place",
-    EXIT_UNKNOWN: "there is no such archive",
+    EXIT_UNKNOWN: "there is no such archive, or no such provider",
 }
 _COLOUR: Final = {"brief": "faint", "minor": "warning", "major": "wrong", "critical": "wrong"}
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     """Print each gap once. Gaps are evidence, so they are no reason for exit code 1; a line that does not read is."""
     archive.require(config.data_dir)
+    archive.require_provider(config, args.provider)
     unreadable: list[str] = []
     gaps = list(read_gaps(config.data_dir, args.provider, args.date, args.symbol, unreadable))
     gaps.sort(key=lambda gap: str(gap["gap_start_ts"]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from obs.cli.terminal import fitted
+from obs.cli.terminal import fitted, plain
 
 # What a person does first; the runbook has the rest.
 ADVICE: Final = {
@@ -45,7 +45,10 @@ def verdict(status: dict[str, Any]) -> Line:
         return Line(f"DOWN  nothing runs here. Do: {START}", "wrong")
     health = status["health"]
     if health["ok"]:
-        return Line(f"GREEN  {_recording(status)}", "good")
+        told, whole = _recording(status)
+        if whole:
+            return Line(f"GREEN  {told}; nothing is wrong", "good")
+        return Line(f"YELLOW  {told}; health is green, but not every symbol is confirmed. Do: see which with `obs slots`", "warning")
     first, more = urgent(health["details"])[0], len(health["details"]) - 1
     rest = f" ({more} more below)" if more else ""
     return Line(f"RED  {said(first, status)}{rest}. Do: {advice(first)}", colour_of(first))
@@ -57,7 +60,7 @@ def urgent(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def advice(reason: dict[str, Any]) -> str:
-    return WAIT if reason.get("expected") else f"{ADVICE.get(reason['reason'], 'see')} ({RUNBOOK}#{reason['reason']})"
+    return WAIT if reason.get("expected") else plain(f"{ADVICE.get(reason['reason'], 'see')} ({RUNBOOK}#{reason['reason']})")
 
 
 def colour_of(reason: dict[str, Any]) -> str:
@@ -85,15 +88,22 @@ def said(reason: dict[str, Any], status: dict[str, Any]) -> str:
     """Return a reason as a sentence: of whom, what, why, and for how long where that is known."""
     since_ms, now_ms = reason.get("since_ms"), datetime.fromisoformat(status["ts"]).timestamp() * 1000
     lasted = f" (for {span((now_ms - since_ms) / 1000)})" if since_ms is not None and now_ms - since_ms >= 1000 else ""
-    return f"{reason['provider'] or 'host'} {reason['reason']}: {reason['text']}{lasted}"
+    return plain(f"{reason['provider'] or 'host'} {reason['reason']}: {reason['text']}{lasted}")
 
 
-def _recording(status: dict[str, Any]) -> str:
-    """Tell what is being recorded, and what is closed."""
-    told = []
+def _recording(status: dict[str, Any]) -> tuple[str, bool]:
+    """Tell what is being recorded, and what is closed; and whether the venues have confirmed all that is open."""
+    told, whole = [], True
     for one in status["providers"]:
-        told.append(f"{one['name']} records {one['symbols']} symbols" if one["open"] else f"{one['name']} is {market(one)}")
-    return "; ".join(told) + "; nothing is wrong"
+        confirmed = one["slots"].get("confirmed", 0)
+        if not one["open"]:
+            told.append(f"{one['name']} is {market(one)}")
+        elif confirmed >= one["symbols"]:
+            told.append(f"{one['name']} records {one['symbols']} symbols")
+        else:
+            told.append(f"{one['name']}: {confirmed} of {one['symbols']} confirmed")
+            whole = False
+    return plain("; ".join(told)), whole
 
 
 def market(one: dict[str, Any]) -> str:

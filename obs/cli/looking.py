@@ -1,19 +1,21 @@
 """What `obs top` looks at, again and again: health, slots, and the newest record of each symbol, all from shared memory.
 
-Nothing is written and nothing waits for it.
+Nothing is written and nothing waits for it. Health and rates are the monitor's where one answers, so that both say the same.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from obs.cli.frame import Look, Price
-from obs.cli.since import Known, ask
+from obs.cli.since import ask, correct
 from obs.clock import NS, SYSTEM, Clock
 from obs.config import Config
 from obs.monitor.live import Live
 from obs.monitor.slots import Names, foreign, slots_of
 from obs.monitor.status import Looks, status_of
+
+_AGAIN_NS: Final = 5 * NS  # until a monitor that did not answer is asked again: each time may take a while
 
 
 class Looker:
@@ -23,7 +25,8 @@ class Looker:
         self._config, self._clock = config, clock
         self._looks, self._live = Looks(config, clock), Live(config.data_dir, config.ring.dir, clock)
         self._names = Names(config.data_dir)
-        self._known: Known | None = None  # since when, of what was so before we came
+        self._known: dict[tuple[str, str], int | None] | None = None  # since when, of what was so before we came
+        self._ask_ns = 0  # not before
         self._cpu: dict[int, float] = {}
         self._looked_ns = 0
         self._steps: dict[tuple[str, str], tuple[float, int]] = {}  # last price, and which way it went
@@ -48,12 +51,18 @@ class Looker:
         self._live.end()
 
     def _correct(self, status: dict[str, Any]) -> None:
-        """Ask the monitor once since when that is so which we found; of what comes later our own looks know it."""
+        """Take what the monitor says; if none answers, our own looks know since when, of what was not so before we came."""
+        now = self._clock.mono_ns()
+        if now >= self._ask_ns:
+            if (answer := ask(self._config)) is not None:
+                correct(status, answer)
+                self._known = answer.since()
+                return
+            self._ask_ns = self._clock.mono_ns() + _AGAIN_NS
         details = status["health"]["details"]
         present = {(one["reason"], one["provider"]) for one in details}
         if self._known is None:
-            asked = ask(self._config) if details else {}
-            self._known = {key: asked.get(key) for key in present}
+            self._known = dict.fromkeys(present)
         self._known = {key: since_ms for key, since_ms in self._known.items() if key in present}
         for one in details:
             key = (one["reason"], one["provider"])

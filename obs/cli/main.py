@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import Final
 
 from obs import __version__
+from obs.cli.terminal import complain
 from obs.config import load
 from obs.errors import EXIT_CONFIG, EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN, ConfigError, ObsError
 
@@ -52,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except ObsError as error:
-        print(f"obs {args.command}: {error}", file=sys.stderr)
+        complain(args.command, str(error))
         return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_UNKNOWN
     except OSError as error:
-        print(f"obs {args.command}: {error}", file=sys.stderr)
+        complain(args.command, str(error))
         return EXIT_UNKNOWN
     return code
 

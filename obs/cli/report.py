@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from obs.cli.terminal import print_json
+from obs.cli.terminal import plain, print_json
 from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN
 
 
@@ -23,5 +23,5 @@ def show(report: Report, *, as_json: bool) -> int:
     if as_json:
         print_json(report.to_json())
     else:
-        print("\n".join(report.lines()))
+        print("\n".join(plain(line) for text in report.lines() for line in text.split("\n")))
     return {True: EXIT_GOOD, False: EXIT_FOUND, None: EXIT_UNKNOWN}[report.ok]

@@ -1,15 +1,19 @@
-"""Since when it is so: the monitor has looked all along, a command has just begun.
+"""What the running monitor says of health: it has looked all along, a command has just begun.
 
-It is asked by HTTP at the place that its file names, with the token if there is one. Where it does not answer, nothing is known.
+How long a connection has been quiet, how fast a feed is, and since when it is so are seen by who keeps looking. The monitor is asked by
+HTTP at the place that its file names, with the token if there is one. Where it does not answer, the command's own look must do.
 """
 
 from __future__ import annotations
 
 import http.client
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
+from obs.clock import NS, SYSTEM
 from obs.config import Config
 from obs.config.credentials import read_token
 from obs.errors import ConfigError
@@ -17,31 +21,67 @@ from obs.monitor.host import is_alive
 
 _WAIT_S: Final = 0.5
 _BYTES: Final = 4 << 20
-Known = dict[tuple[str, str], int | None]
+_OLD_S: Final = 15.0  # an answer that is older is one of a monitor that has stopped looking
+_REASON: Final = ("reason", "provider", "text")
 
 
-def ask(config: Config) -> Known:
-    """Return (reason, provider) -> UTC milliseconds since which it has kept health red; ("", ""): since when health is what it is."""
+@dataclass(frozen=True)
+class Answer:
+    """`health` as /health has it, with since when; `rates`: provider -> what its feed does per second."""
+
+    health: dict[str, Any]
+    rates: dict[str, dict[str, Any]]
+
+    def since(self) -> dict[tuple[str, str], int | None]:
+        """Return (reason, provider) -> UTC milliseconds since which it has kept health red."""
+        return {(one["reason"], one["provider"]): one["since_ms"] for one in self.health["details"]}
+
+
+def ask(config: Config) -> Answer | None:
+    """Return what the monitor of this data directory says now, None if none answers."""
     try:
         place = orjson.loads((config.data_dir / "state" / "http.json").read_bytes())
         if not is_alive(int(place["pid"])):  # a file that was left behind: nobody else gets our token
-            return {}
+            return None
         token = read_token(config)
         # Not urllib: it would ask a proxy.
         connection = http.client.HTTPConnection(str(place["host"]), int(place["port"]), timeout=_WAIT_S)
         try:
             connection.request("GET", "/api/status", headers={"Authorization": f"Bearer {token}"} if token else {})
-            health = orjson.loads(connection.getresponse().read(_BYTES))["health"]
+            return _read(orjson.loads(connection.getresponse().read(_BYTES)))
         finally:
             connection.close()
-        return {(one["reason"], one["provider"]): one["since_ms"] for one in health["details"]} | {("", ""): health["since_ms"]}
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException, ConfigError):
-        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException, ConfigError):
+        return None
 
 
-def correct(status: dict[str, Any], known: Known) -> None:
-    """Put what the monitor knows into a status that has only just been looked at."""
+def _read(status: dict[str, Any]) -> Answer | None:
+    """Return what is taken of an answer, None if it is old. Raises KeyError, TypeError or ValueError if it is none."""
+    if SYSTEM.wall_ns() / NS - datetime.fromisoformat(status["ts"]).timestamp() > _OLD_S:
+        return None
     health = status["health"]
-    health["since_ms"] = known.get(("", ""))
-    for one in health["details"]:
-        one["since_ms"] = known.get((one["reason"], one["provider"]))
+    details = [{name: str(one[name]) for name in _REASON} | {"since_ms": _whole(one["since_ms"])} for one in health["details"]]
+    if bool(details) is bool(health["ok"]):
+        raise ValueError("health and its reasons disagree")
+    health |= {
+        "ok": not details, "since_ms": _whole(health["since_ms"]), "details": [
+            one | taken for one, taken in zip(health["details"], details, strict=True)
+        ],
+    }  # fmt: skip
+    return Answer(health, {one["name"]: dict(one["rates"]) for one in status["providers"]})
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def correct(status: dict[str, Any], answer: Answer | None) -> None:
+    """Put what the monitor says into a status that has only just been looked at; without it, since when is not known."""
+    if answer is not None:
+        status["health"] = answer.health
+        for one in status["providers"]:
+            one["rates"] = answer.rates.get(one["name"], one["rates"])
+        return
+    status["health"]["since_ms"] = None
+    for one in status["health"]["details"]:
+        one["since_ms"] = None

@@ -7,14 +7,15 @@ import re
 from typing import Any, Final
 
 from obs.cli import archive
-from obs.cli.terminal import columns, complain, fitted, paint, print_json
+from obs.cli.terminal import columns, complain, fitted, paint, plain, print_json
 from obs.clock import NS, SYSTEM
 from obs.config import Config, ProviderConfig
 from obs.config.process import lock_path
 from obs.config.venues import SYMBOLS
-from obs.errors import EXIT_GOOD, EXIT_UNKNOWN, ConfigError
+from obs.errors import EXIT_GOOD, EXIT_UNKNOWN, ConfigError, SchemaMismatch
 from obs.market import universe as universes
 from obs.market.pins import Pins, change_pins, pins_path
+from obs.record.events import iso_ms
 
 HELP: Final = "show who has a slot and why; pin or exclude a symbol"
 EXAMPLES: Final = """\
@@ -25,7 +26,7 @@ EXAMPLES: Final = """\
   obs slots exclude 000660 --provider kis
   obs slots include 000660
   tail -f data/system/overflow/kis/*_overflow.jsonl | jq -c '[.rank, .symbol, .candidate_score, .decision_reason]'"""
-EXITS: Final = {EXIT_GOOD: "shown, or changed", EXIT_UNKNOWN: "nothing is known of any slot: it does not run here"}
+EXITS: Final = {EXIT_GOOD: "shown, or changed", EXIT_UNKNOWN: "it does not run here: no slot is known, or only those of the last life"}
 ACTIONS: Final = ("pin", "unpin", "exclude", "include")
 _COLOUR: Final = {"confirmed": "good", "refused": "wrong", "failed": "wrong"}
 
@@ -60,7 +61,7 @@ def _act(args: argparse.Namespace, config: Config) -> int:
     known = universes.newest_before(config.data_dir, provider.market, 99_999_999)
     if args.action == "pin" and known is not None and args.symbol not in known.symbols:
         complain("slots", f"{args.symbol} is not in the universe of {known.day}: it gets its slot, but no sweep tells of it")
-    if not _runs(config, provider):
+    if not _runs(config, provider.name):
         complain("slots", f"{provider.name} does not run here: obeyed from its next start on")
     return EXIT_GOOD
 
@@ -97,12 +98,12 @@ def _chosen(config: Config, name: str | None, symbol: str) -> ProviderConfig:
     return fitting[0]
 
 
-def _runs(config: Config, provider: ProviderConfig) -> bool:
+def _runs(config: Config, provider: str) -> bool:
     """Tell whether a supervisor of this provider lives."""
     from obs.monitor.host import is_alive
 
     try:
-        return is_alive(int(lock_path(config.data_dir, provider.name).read_text()))
+        return is_alive(int(lock_path(config.data_dir, provider).read_text()))
     except (OSError, ValueError):
         return False
 
@@ -117,6 +118,7 @@ def _names(providers: Any) -> str:
 def _show(config: Config, name: str | None, as_json: bool) -> int:
     from obs.monitor.slots import read_board, slots_of, unconfigured
 
+    archive.require_provider(config, name)
     providers = [one for one in (*config.planned(), *unconfigured(config)) if name in (None, one.name)]
     found = [one for provider in providers if (one := slots_of(config, provider, _complain))]
     if not found:
@@ -127,11 +129,41 @@ def _show(config: Config, name: str | None, as_json: bool) -> int:
             complain("slots", f"nothing is known of {name or 'any provider'}: it does not run here, and has not since the host started")
         return EXIT_UNKNOWN
     for one in found:
+        one.update(_life(config, one["provider"]))
+        if not one["running"]:
+            for row in one["slots"]:
+                row["standing"] = None  # nobody holds it: the board has outlived who wrote that
         if as_json:
             print_json(one)
         else:
             _print(one)
-    return EXIT_GOOD
+    return EXIT_GOOD if any(one["running"] for one in found) else EXIT_UNKNOWN
+
+
+def _life(config: Config, provider: str) -> dict[str, Any]:
+    """Return whether a provider runs, by its supervisor or its feed, and if not, since when it is stopped, None if nobody wrote that."""
+    from obs.segment.sessions import read_sessions
+
+    if _runs(config, provider) or _feeds(config, provider):
+        return {"running": True, "stopped_ns": None}
+    sessions = read_sessions(config.data_dir, provider)
+    ended = bool(sessions) and sessions[-1].ended is not None and not sessions[-1].host_death
+    return {"running": False, "stopped_ns": sessions[-1].ended_ns if ended else None}
+
+
+def _feeds(config: Config, provider: str) -> bool:
+    """Tell whether the feed of this provider lives, though its supervisor may not."""
+    from obs.monitor.host import is_alive
+    from obs.shm import Counters
+
+    try:
+        counters = Counters(Counters.path(config.ring.dir, config.data_dir, provider))
+    except (OSError, ValueError, SchemaMismatch):
+        return False
+    try:
+        return "feed" in counters.roles() and is_alive(int(counters.cell("feed")["pid"]))
+    finally:
+        counters.close()
 
 
 def _complain(text: str) -> None:
@@ -139,15 +171,21 @@ def _complain(text: str) -> None:
 
 
 def _print(one: dict[str, Any]) -> None:
-    now = SYSTEM.wall_ns()
-    confirmed = sum(row["standing"] == "confirmed" for row in one["slots"])
-    room = "" if one["capacity"] is None else f" of {one['capacity']}"
-    print(f"{one['provider']} ({one['market']}): {len(one['slots'])}{room} slots, {confirmed} confirmed, mitigation level {one['level']}")
+    now = SYSTEM.wall_ns() if one["running"] else one["stopped_ns"]
+    if one["running"]:
+        confirmed = sum(row["standing"] == "confirmed" for row in one["slots"])
+        room = "" if one["capacity"] is None else f" of {one['capacity']}"
+        said = f"{len(one['slots'])}{room} slots, {confirmed} confirmed, mitigation level {one['level']}"
+    else:
+        since = f" since {iso_ms(now)[:19].replace('T', ' ')} UTC" if now else ""
+        said = f"stopped{since}; these are the {len(one['slots'])} slots of its last life, none is held now"
+    print(plain(f"{one['provider']} ({one['market']}): {said}"))
     head = ("slot", "symbol", "name", "since (UTC)", "held", "how", "score", "trigger", "standing")
     rows = [
         (
             row["slot"], row["symbol"], row["name"], row["since"] and row["since"][:19].replace("T", " "),
-            row["since_ns"] and _span((now - row["since_ns"]) // NS), row["how"] + (" (pinned)" if row["symbol"] in one["pinned"] else ""),
+            row["since_ns"] and now and _span((now - row["since_ns"]) // NS),
+            row["how"] + (" (pinned)" if row["symbol"] in one["pinned"] else ""),
             None if row["score"] is None else f"{row['score']:.3f}", row["trigger"], row["standing"],
         )
         for row in one["slots"]
@@ -155,10 +193,10 @@ def _print(one: dict[str, Any]) -> None:
     lines = fitted(head, rows, ("slot", "held", "score"), columns(), ("since (UTC)", "slot", "how", "name", "score", "trigger"))
     print(lines[0])
     for line, row in zip(lines[1:], one["slots"], strict=True):
-        print(paint(line, _COLOUR.get(row["standing"] or "", "warning")))
+        print(paint(line, _COLOUR.get(row["standing"] or "", "warning") if one["running"] else "faint"))
     for what in ("leaving", "pinned", "excluded"):
         if one[what]:
-            print(f"{what}: {', '.join(one[what])}")
+            print(plain(f"{what}: {', '.join(one[what])}"))
 
 
 def _span(seconds: int) -> str:

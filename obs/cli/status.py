@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from obs.monitor.status import collect
 
     status = collect(config)
-    correct(status, {} if status["health"]["ok"] and not args.json else ask(config))
+    correct(status, ask(config))
     if args.json:
         print_json(status)
     else:

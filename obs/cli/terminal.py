@@ -1,4 +1,7 @@
-"""Text for a terminal: tables that fit, and colours where somebody is looking. A pipe gets neither colours nor cut lines."""
+"""Text for a terminal: tables that fit, and colours where somebody is looking. A pipe gets neither colours nor cut lines.
+
+What files hold may be anything: before it is shown to a person it goes through `plain`, as every cell of a table does.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Final, TextIO
 import orjson
 
 COLOURS: Final = {"good": "32", "warning": "33", "wrong": "31", "faint": "2", "bold": "1", "line": "36"}
+_CONTROLS: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")  # C0, C1 and DEL; what turns or hides text; halves of letters; ends of lines
 _LEAST_COLUMNS: Final = 20  # below it nothing is fitted any more
 
 
@@ -33,8 +37,8 @@ def columns() -> int | None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[str] = ()) -> list[str]:
-    """Return the lines of a table; columns named in `right` are aligned to the right, None shows as -."""
-    cells = [list(head), *[["-" if value is None else str(value) for value in row] for row in rows]]
+    """Return the lines of a table; columns named in `right` are aligned to the right, None shows as -. Every cell is plain."""
+    cells = [list(head), *[["-" if value is None else plain(str(value)) for value in row] for row in rows]]
     widths = [max(width(row[at]) for row in cells) for at in range(len(head))]
     lines = []
     for row in cells:
@@ -56,6 +60,15 @@ def fitted(
         kept = [at for at in kept if head[at] != name]
 
 
+def plain(text: str) -> str:
+    """Return `text` with a visible escape in place of every character that a terminal would obey instead of showing it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _CONTROLS else letter for letter in text
+    )
+
+
 def pad(text: str, size: int, *, right: bool = False) -> str:
     """Return `text` with spaces to a width of `size`, on its left if `right`."""
     spaces = " " * (size - width(text))
@@ -74,4 +87,4 @@ def print_json(value: object) -> None:
 
 def complain(command: str, text: str) -> None:
     """Say on stderr what the output could not show."""
-    print(f"obs {command}: {text}", file=sys.stderr)
+    print("\n".join(map(plain, f"obs {command}: {text}".split("\n"))), file=sys.stderr)

@@ -25,7 +25,7 @@ EXAMPLES: Final = """\
 EXITS: Final = {
     EXIT_GOOD: "left with q or Ctrl-C; without a terminal: healthy",
     EXIT_FOUND: "without a terminal: not healthy",
-    EXIT_UNKNOWN: "without a terminal: nothing runs here",
+    EXIT_UNKNOWN: "there is no such provider; without a terminal: nothing runs here",
 }
 LOOK_S: Final = 0.5
 _RATE_S: Final = 1.0  # a single frame looks twice, so that it has rates
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     """Show it until it is left."""
     archive.require(config.data_dir)
+    archive.require_provider(config, args.provider)
 
     from obs.cli.looking import Looker
 

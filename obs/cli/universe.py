@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from obs.cli import archive
-from obs.cli.terminal import columns, complain, fitted, paint, print_json
+from obs.cli.terminal import columns, complain, fitted, paint, plain, print_json
 from obs.config import Config
 from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN, ConfigError
 from obs.market import universe as universes
@@ -19,7 +19,11 @@ HELP: Final = "list the symbols that are watched on a day"
 EXAMPLES: Final = """\
   obs universe --provider kis | head
   obs universe --date 20260122 --json | jq '.listed, .refused, (.symbols | length)'"""
-EXITS: Final = {EXIT_GOOD: "listed", EXIT_FOUND: "one is older than its day, or does not read", EXIT_UNKNOWN: "there is none"}
+EXITS: Final = {
+    EXIT_GOOD: "listed",
+    EXIT_FOUND: "one is older than its day, or does not read",
+    EXIT_UNKNOWN: "there is none, or no such provider",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     """Print each market's universe of the day, by default the newest; 1 if one is stale or does not read, 4 if there is none."""
     archive.require(config.data_dir)
+    archive.require_provider(config, args.provider)
     found, unreadable = [], False
     for market in _markets(config, args.provider):
         try:
@@ -53,10 +58,10 @@ def run(args: argparse.Namespace, config: Config) -> int:
 def _markets(config: Config, provider: str | None) -> list[str]:
     """Return the markets to show: of one provider, else all that have a universe."""
     if provider is not None:
-        section = config.provider(provider)
-        if section is None:
-            raise ConfigError(f"no section providers.{provider}; there are: {', '.join(one.name for one in config.providers) or 'none'}")
-        return [section.market]
+        from obs.monitor.slots import foreign
+
+        section = config.provider(provider) or foreign(config.data_dir, provider)
+        return [section.market] if section.market else []
     return sorted(path.name for path in (config.data_dir / "universe").glob("*") if path.is_dir())
 
 
@@ -83,8 +88,9 @@ def _document(one: Universe) -> dict[str, Any]:
 
 def _print(one: Universe) -> None:
     refused = ", ".join(f"{count} {reason}" for reason, count in sorted(one.refused.items(), key=lambda item: -item[1])) or "none"
-    print(f"{one.market} {one.day}: {len(one.instruments)} of {one.listed} listed by {one.source}, made {iso_ms(one.made_ns)}")
-    print(f"not taken: {refused}")
+    listed = f"{len(one.instruments)} of {one.listed} listed by {one.source}"
+    print(plain(f"{one.market} {one.day}: {listed}, made {iso_ms(one.made_ns)}"))
+    print(plain(f"not taken: {refused}"))
     if one.stale_since is not None:
         print(paint(f"STALE: this is the list of {one.stale_since}; that of {one.day} could not be built", "wrong"))
     head = ("rank", "symbol", "name", "previous close", "traded value")

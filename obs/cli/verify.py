@@ -13,7 +13,7 @@ import orjson
 
 from obs.cli import archive
 from obs.cli.progress import through
-from obs.cli.terminal import paint, print_json
+from obs.cli.terminal import paint, plain, print_json
 from obs.config import Config
 from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN
 from obs.segment.format import MANIFEST, RINGS
@@ -156,12 +156,12 @@ def _judge_text(path: Path) -> Finding:
 def _show(found: list[Finding], totals: dict[str, int]) -> None:
     for finding in found:
         if finding.problems:
-            print(f"{paint('WRONG', 'wrong')}  {finding.path}")
+            print(f"{paint('WRONG', 'wrong')}  {plain(str(finding.path))}")
             for problem in finding.problems:
-                print(f"       {problem}")
+                print(f"       {plain(problem)}")
         elif len(found) <= _SHOWN:
             facts = finding.facts
             rest = f", {facts['torn_bytes']} bytes behind the last whole frame (not archived yet)" if facts["torn_bytes"] else ""
-            print(f"{paint('good', 'good')}   {finding.path}: {facts['records']} records, {facts['gap_lines']} gap lines{rest}")
+            print(f"{paint('good', 'good')}   {plain(str(finding.path))}: {facts['records']} records, {facts['gap_lines']} gap lines{rest}")
     counts = f"{totals['files']} files, {totals['records']} records, {totals['gap_lines']} gap lines, {totals['bytes']} bytes"
     print(f"{counts}: {paint(str(totals['wrong']) + ' wrong', 'wrong') if totals['wrong'] else paint('all good', 'good')}")

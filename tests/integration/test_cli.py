@@ -9,8 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -28,6 +32,7 @@ from obs.record.jsonl import TickLines
 from obs.record.schema import TICK
 from obs.segment.format import Series
 from obs.segment.writer import SegmentOptions, SegmentWriter
+from tests.integration.monitor_rig import Feed, configured, running, until
 
 SEOUL = ZoneInfo("Asia/Seoul")
 START_NS = 1_769_041_800_000_000_000  # 2026-01-22 00:30:00 UTC
@@ -155,6 +160,100 @@ def test_a_provider_that_was_never_recorded_is_named(name: str, data: Path) -> N
     assert (done.returncode, done.stdout) == (4, b"")
     assert b"'kiss'" in done.stderr
     assert b"there are: kis" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["gaps", "days", "top", "universe", "slots"])
+def test_an_unknown_provider_is_no_all_clear(name: str, data: Path) -> None:
+    """A word mistyped must not read as: no gaps."""
+    (data / "system" / "days").mkdir()
+    (data / "system" / "days" / "other.jsonl").touch()
+    done = obs(name, "--data", data, "--provider", "nope")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert b"nothing is known of a provider 'nope'" in done.stderr
+    names = done.stderr.decode().strip().rpartition("there are: ")[2].split(", ")
+    assert {"kis", "other"} <= set(names)
+    for known in names:
+        assert b"nothing is known of a provider" not in obs(name, "--data", data, "--provider", known).stderr
+
+
+def test_nothing_in_the_files_steers_the_terminal(data: Path) -> None:
+    evil, shown = "\x1b[2J\x9b\u202e", r"\x1b[2J\x9b\u202e"
+    path = data / "system" / "events" / "kis" / "20260123.jsonl"
+    path.write_bytes(gap(event_ring="event", event_seq=9, symbol=evil, provider=evil) + b"\n" + b'{"event_type":"gap_marker"}\n')
+    done = obs("gaps", "--data", data)
+    assert done.stdout.decode().count(shown) == 2
+    assert done.returncode == 1
+    (data.parent / "obs.toml").write_text('[providers.kis]\nsymbols = ["005930"]\n')
+    kis = {"OBS_CONFIG": str(data.parent / "obs.toml")}
+    assert obs("days", "--data", data, "mark", "20260122", "--provider", "kis", "--reason", evil, environ=kis).returncode == 0
+    days = obs("days", "--data", data, environ=kis)
+    assert days.stdout.decode().count(shown) == 1
+    for text in (done.stdout, done.stderr, days.stdout):
+        assert not [line for line in text.decode().split("\n") if not line.isprintable()]
+    hurt = data / "system" / "events" / "kis" / f"{evil}.jsonl"
+    hurt.write_bytes(b"nonsense\n")
+    (data / "system" / "sessions").mkdir()
+    (data / "system" / "sessions" / f"{evil}.jsonl").touch()
+    verdict, none, audit = obs("verify", hurt), obs("verify", f"{hurt}.none"), obs("audit", "--data", data)
+    assert (verdict.returncode, none.returncode) == (1, 2)
+    assert shown in verdict.stdout.decode()
+    assert shown in none.stderr.decode()
+    assert shown in audit.stdout.decode()
+    for text in (verdict.stdout, none.stderr, audit.stdout, audit.stderr):
+        assert not [line for line in text.decode().split("\n") if not line.isprintable()]
+    (mark,) = [json.loads(line) for line in obs("days", "--data", data, "--json", environ=kis).stdout.splitlines()]
+    assert mark["detail"]["text"] == evil  # a program gets it as it is
+
+
+def test_health_is_what_the_monitor_says(tmp_path: Path) -> None:
+    """One look sees a feed that is well; only who keeps looking can see that it has been quiet for minutes."""
+    config = configured(tmp_path)
+    feed = Feed(config)
+    words = ("--config", tmp_path / "obs.toml", "--json")
+    try:
+        with running(config) as monitor:
+            said = until(lambda: one if (one := monitor.json("/api/status"))["providers"][0]["rates"]["records"] is not None else None)
+            status = json.loads(obs("status", *words).stdout)
+            assert status["health"] == said["health"]
+            assert status["health"]["ok"]
+            assert None not in status["providers"][0]["rates"].values()  # a single look has none
+        answer = said | {"ts": datetime.now(UTC).isoformat()}
+        mute = {"reason": "mute", "provider": "upbit", "text": "connected, but no message for 61 s", "expected": False, "since_ms": 7}
+        answer |= {"health": {"ok": False, "status": "red", "reasons": ["mute"], "details": [mute], "since_ms": 7}}
+        with monitor_that_says(json.dumps(answer).encode()) as port:
+            (config.data_dir / "state" / "http.json").write_text(json.dumps({"host": "127.0.0.1", "port": port, "pid": os.getpid()}))
+            for name in ("status", "top"):
+                done = obs(name, *words)
+                value = json.loads(done.stdout)
+                assert (done.returncode, value.get("status", value)["health"]["details"]) == (1, [mute])
+                first = obs(name, *words[:2]).stdout.decode().splitlines()
+                assert "RED" in first[0]
+                assert "upbit mute: connected, but no message for 61 s" in "".join(first[:2])
+        done = obs("status", *words)  # nobody answers any more: its own look has to do
+        assert "mute" not in json.loads(done.stdout)["health"]["reasons"]
+    finally:
+        feed.close()
+
+
+@contextmanager
+def monitor_that_says(body: bytes) -> Iterator[int]:
+    """What a monitor answers to everybody."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join(10)
 
 
 def test_the_data_directory_may_stand_before_or_after_the_command(data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from obs.clock import NS
 from obs.config import load
+from obs.config.process import lock_path
 from obs.market.universe import Universe, save
 from obs.providers.base import ProviderOptions
 from obs.providers.registry import make_provider
@@ -22,7 +24,8 @@ from obs.record.instruments import Instrument
 from obs.record.schema import EVENT
 from obs.ring import Producer, create_ring, fence
 from obs.roles.selection import Selection
-from obs.shm import Board
+from obs.segment.sessions import SessionStart, append_end, append_start
+from obs.shm import Board, Counters
 
 ROOT = Path(__file__).parents[2]
 DAY = 20260714
@@ -94,6 +97,13 @@ def obs(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, timeout=60, env=kept | {"PYTHONPATH": str(ROOT)}, cwd=place, check=False, text=True)
 
 
+def runs(place: Path, provider: str) -> None:
+    """A supervisor of this provider lives: this process."""
+    path = lock_path(place / "data", provider)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{os.getpid()}\n")
+
+
 def answer(place: Path, *words: str) -> dict[str, Any]:
     done = obs(place, *words, "--json")
     assert done.returncode == 0, done.stderr
@@ -102,6 +112,7 @@ def answer(place: Path, *words: str) -> dict[str, Any]:
 
 
 def test_slots_as_a_person_and_a_program_read_them(place: Path, desk: Selection) -> None:
+    runs(place, "kis")
     done = obs(place, "slots")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -118,6 +129,63 @@ def test_slots_as_a_person_and_a_program_read_them(place: Path, desk: Selection)
         "score": 0.0, "trigger": None, "standing": "confirmed",
     }  # fmt: skip
     assert (value["version"], value["obeyed"], value["day"], value["capacity"], value["level"]) == (1, 1, DAY, 3, 1)
+    assert (value["running"], value["stopped_ns"]) == (True, None)
+
+
+def test_slots_of_a_life_that_is_over_are_held_by_nobody(place: Path, desk: Selection) -> None:
+    """The board outlives the processes, and the venue's word with it."""
+    gone = subprocess.Popen(["true"])
+    gone.wait(10)
+    runs(place, "kis")
+    lock_path(place / "data", "kis").write_text(f"{gone.pid}\n")
+
+    def stopped(since: str, held: str) -> None:
+        done = obs(place, "slots")
+        assert (done.returncode, done.stderr) == (4, "")
+        lines = done.stdout.splitlines()
+        assert lines[0] == f"kis (kr_stocks): stopped{since}; these are the 3 slots of its last life, none is held now"
+        assert lines[2].split()[:6] == ["1", "005930", "삼성전자", "2026-07-14", "03:34:00", held]
+        assert [line.split()[-1] for line in lines[2:5]] == ["-", "-", "-"]
+        assert "confirmed" not in done.stdout
+
+    stopped("", "-")
+    session = "sess_20260714_000000_kis_a1b2"
+    append_start(place / "data", SessionStart(session, "kis", NOW, "host", "boot", "1", "hash", {"tick": 4096}))
+    stopped("", "-")  # killed: nobody wrote when
+    append_end(place / "data", "kis", session, NOW + 3661 * NS, {"tick": 7})
+    stopped(" since 2026-07-14 04:35:01 UTC", "1:01:01")
+    done = obs(place, "slots", "--json")
+    value = json.loads(done.stdout)
+    assert (done.returncode, value["running"], value["stopped_ns"]) == (4, False, NOW + 3661 * NS)
+    assert {row["standing"] for row in value["slots"]} == {None}
+
+    counters = Counters(Counters.path(place / "shm", (place / "data").resolve(), "kis"), make=True)
+    counters.add("feed")
+    assert obs(place, "slots").returncode == 4
+    counters.cell("feed")["pid"] = os.getpid()  # its supervisor was killed, the feed goes on
+    done = obs(place, "slots")
+    assert done.returncode == 0
+    assert "3 of 3 slots, 2 confirmed" in done.stdout
+    counters.close()
+
+
+def test_nothing_on_a_board_or_in_a_file_steers_the_terminal(place: Path, desk: Selection) -> None:
+    runs(place, "upbit")
+    evil = "\x1b[2J\u202e"
+    board = Board.create(Board.path(place / "shm", (place / "data").resolve(), "upbit"), fence)
+    board["wanted"].write_json({"symbols": [evil], "ns": 1, "why": {evil: (1, evil, None, evil)}})
+    board["actual"].write_json({"slots": {evil: evil, "left" + evil: "confirmed"}})
+    (place / "data" / "state" / "upbit.pins.json").write_text(json.dumps({"pinned": [evil], "excluded": []}))
+    save(replace(listed(DAY + 1), source=evil, refused={evil: 1}), place / "data")
+    for words, count in ((("slots", "--provider", "upbit"), 6), (("universe",), 2)):
+        done = obs(place, *words)
+        assert done.returncode == 0, done.stderr
+        text = done.stdout + done.stderr
+        assert not [line for line in text.split("\n") if not line.isprintable()]
+        assert text.count(r"\x1b[2J\u202e") >= count, text
+    value = answer(place, "slots", "--provider", "upbit")
+    assert value["slots"][0]["symbol"] == evil  # a program gets it as it is
+    board.close()
 
 
 def test_what_nothing_is_known_of_is_could_not_check(place: Path, desk: Selection) -> None:
@@ -130,6 +198,7 @@ def test_what_nothing_is_known_of_is_could_not_check(place: Path, desk: Selectio
 def test_listed_symbols_are_shown_without_a_reason(place: Path, desk: Selection) -> None:
     board = Board.create(Board.path(place / "shm", (place / "data").resolve(), "upbit"), fence)
     board["wanted"].write_json({"symbols": ["KRW-BTC"], "ns": 1})
+    runs(place, "upbit")
     value = answer(place, "slots", "--provider", "upbit")
     assert value["slots"] == [
         {"slot": 1, "symbol": "KRW-BTC", "name": "", "since": None, "since_ns": None, "how": "listed", "score": None, "trigger": None,
@@ -231,7 +300,9 @@ def test_no_universe_and_one_that_does_not_read(place: Path) -> None:
     for words in ((), ("--date", "20200101"), ("--provider", "upbit")):
         done = obs(place, "universe", *words)
         assert (done.returncode, done.stdout) == (4, "")
-    assert obs(place, "universe", "--provider", "nobody").returncode == 2
+    done = obs(place, "universe", "--provider", "nobody")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.endswith("there are: kis, thai, upbit\n")
     path = place / "data" / "universe" / "kr_stocks" / f"{DAY}.json"
     path.parent.mkdir(parents=True)
     path.write_text("<html>")

@@ -120,6 +120,15 @@ def test_it_shows_a_running_tree_and_obeys_its_keys(tree: Supervised, screen: Tm
     screen.keys("q")
     restored(screen, 0, before)
 
+    words = command("slots", "--config", tree.config, "--data", tree.data)
+    assert "3 of 3 slots, 3 confirmed" in output(words)
+    tree.starts[0].stop()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environ(), cwd=ROOT, check=False)
+    assert done.returncode == 4
+    first = done.stdout.splitlines()[0]
+    assert re.match(r"kis \(kr_stocks\): stopped since [-0-9]+ [:0-9]+ UTC; these are the 3 slots of its last life", first), first
+    assert "confirmed" not in done.stdout
+
 
 def output(words: list[str]) -> str:
     return subprocess.run(words, capture_output=True, text=True, timeout=60, env=environ(), cwd=ROOT, check=False).stdout

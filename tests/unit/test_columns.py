@@ -80,6 +80,19 @@ def test_what_does_not_read_is_shown_as_it_stands(raw: bytes) -> None:
     assert Columns(200).line(raw) == (raw.decode("utf-8", "replace"), "wrong")
 
 
+def test_nothing_recorded_steers_the_terminal() -> None:
+    evil = "\x1b[2J\x9b\u202e"
+    shown = r"\x1b[2J\x9b\u202e"
+    record = line().replace(b'"005930"', b'"\\u001b[2J\\u009b\\u202e"')
+    for raw in (record, gap(symbol=evil, provider=evil), evil.encode() + b"\x00", b'{"event_type":"gap_marker"}' + evil.encode()):
+        text, _ = Columns(200).line(raw)
+        assert text.isprintable()
+        assert shown in text
+    columns = Columns(200)
+    columns.line(record)
+    assert width(columns.line(line())[0].split("70,000")[0]) == width(columns.line(record)[0].split("70,000")[0])
+
+
 @pytest.mark.parametrize(("room", "names"), [(100, 6), (80, 6), (60, 5), (45, 4), (33, 3), (20, 3)])
 def test_the_least_needed_columns_make_room(room: int, names: int) -> None:
     columns = Columns(room)

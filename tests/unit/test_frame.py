@@ -113,6 +113,24 @@ def test_the_verdict_and_what_to_do_stand_first() -> None:
     assert frame(LOOKS["green"], 120, 24)[0][0][0].startswith(" obs  GREEN  kis records 41 symbols")
 
 
+def test_green_without_confirmed_slots_is_a_warning() -> None:
+    title = frame(look(provider(slots={})), 160, 24)[0][0]
+    assert title[0].startswith(" obs  YELLOW  kis: 0 of 41 confirmed;")
+    assert title[1] == "title warning"
+
+
+def test_nothing_from_files_steers_the_terminal() -> None:
+    evil = "\x1b[2J\u202e"
+    seen = provider("k\x07", links=[LINK | {"connected": False, "last_reason": evil}], broken=[evil])
+    one = slots("k\x07")
+    one["slots"][0] |= {"symbol": evil, "name": evil, "trigger": evil, "standing": evil}
+    for size in SIZES:
+        for rows in (frame(look(seen, slots={"k\x07": one}), *size), frame(look(seen, slots={"k\x07": one}, prices={}), *size)):
+            assert not [piece for piece in text(rows) if not piece.isprintable()]
+            assert max(map(width, text(rows))) <= size[0]
+            assert r"k\x07" in "".join(text(rows))
+
+
 def test_paused_says_so_and_how_to_go_on() -> None:
     rows = text(frame(look(), 80, 24, paused=True))
     assert "PAUSED" in rows[0]

@@ -6,16 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from views import LINK, host, provider, ring, role, status
+from views import LINK, SYMBOLS, host, provider, ring, role, status
 
 from obs.cli.glance import ADVICE, START, WAIT, lines, span, verdict
-from obs.cli.terminal import fitted, width
+from obs.cli.terminal import fitted, plain, table, width
 from obs.config.options import SupervisorOptions
 from obs.monitor.health import REASONS, judge
 from obs.monitor.status import status_of
 
 REFUSED = provider(links=[LINK | {"connected": False, "last_reason": "refused", "attempt": 3}])
 STARTING = provider(session_age_s=5.0, links=[LINK | {"connected": False, "connection_no": 0}])
+SILENT = provider(slots={})
+PARTLY = provider("upbit", slots=dict.fromkeys(SYMBOLS[:40], "confirmed") | {SYMBOLS[40]: "pending"})
+DOUBT = "; health is green, but not every symbol is confirmed. Do: see which with `obs slots`"
 CLOSED = provider(open_now=False, regular_now=False, next_open_ns=1_769_124_600 * 10**9)
 
 
@@ -27,6 +30,9 @@ def test_every_reason_has_an_advice() -> None:
     ("seen", "first", "colour"),
     [
         (status(provider()), "GREEN  kis records 41 symbols; nothing is wrong", "good"),
+        (status(SILENT), f"YELLOW  kis: 0 of 41 confirmed{DOUBT}", "warning"),
+        (status(provider(), PARTLY), f"YELLOW  kis records 41 symbols; upbit: 40 of 41 confirmed{DOUBT}", "warning"),
+        (status(replace(CLOSED, slots={})), "GREEN  kis is closed until 2026-01-22 23:30 UTC; nothing is wrong", "good"),
         (status(CLOSED), "GREEN  kis is closed until 2026-01-22 23:30 UTC; nothing is wrong", "good"),
         (status(REFUSED), f"RED  kis not_connected: KIS: refused, attempt 3. Do: {ADVICE['not_connected']} "
             "(ops/RUNBOOK.md#not_connected)", "wrong"),
@@ -35,7 +41,7 @@ def test_every_reason_has_an_advice() -> None:
             f"Do: {ADVICE['disk']} (ops/RUNBOOK.md#disk)", "wrong"),
         (status(provider()) | {"running": False}, f"DOWN  nothing runs here. Do: {START}", "wrong"),
     ],
-    ids=["green", "closed", "red", "starting", "disk", "down"],
+    ids=["green", "none confirmed", "one not confirmed", "closed and none confirmed", "closed", "red", "starting", "disk", "down"],
 )  # fmt: skip
 def test_the_first_line_tells_all(seen: dict[str, Any], first: str, colour: str) -> None:
     shown = lines(seen, None)
@@ -106,6 +112,28 @@ def test_a_table_leaves_out_what_is_spared_first() -> None:
     assert fitted(head, rows, (), 10, ("bbbb", "cc")) == ["a  cc", "1  3"]
     assert fitted(head, rows, (), 3, ("bbbb", "cc")) == ["a", "1"]
     assert fitted(("name",), [("삼성전자",), (None,)], ("name",), 8, ()) == ["    name", "삼성전자", "       -"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2J\x07b", r"a\x1b[2J\x07b"), ("x\r\ny\t\x00", r"x\r\ny\t\x00"), ("\x7f\x85\x9b1m", r"\x7f\x85\x9b1m"),
+        ("ab\u202ecd\u2066\u200f", r"ab\u202ecd\u2066\u200f"), ("\u2028\ud800", r"\u2028\ud800"),
+        ("삼성전자 é\xa0\u3000", "삼성전자 é\xa0\u3000"),
+    ],
+)  # fmt: skip
+def test_what_a_terminal_would_obey_is_shown_instead(text: str, shown: str) -> None:
+    assert plain(text) == shown
+    assert table(("a", "b"), [(text, 1)])[1] == f"{shown}  1"
+
+
+def test_a_reason_and_a_name_cannot_steer_the_terminal() -> None:
+    """Why a venue closed a connection is its own text."""
+    seen = provider("k\x1b]0;", links=[LINK | {"connected": False, "last_reason": "\x1b[2J\u202egone", "name": "\x9b"}])
+    for room in (None, 60):
+        for one in (status(seen), status(seen, free=1 << 20), status(provider("k\x1b]0;", slots={}))):
+            assert not [line.text for line in lines(one, room) if not line.text.isprintable()]
+            assert r"k\x1b]0;" in "".join(line.text for line in lines(one, room))
 
 
 def test_durations() -> None:
