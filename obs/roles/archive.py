@@ -79,10 +79,12 @@ class _Archive:
             now = self._clock.wall_ns()
             self._check_floor()
             taken = self._drain_old(now)
-            due = self._clock.mono_ns() - self._flushed_ns >= self._flush_ns
+            mono = self._clock.mono_ns()
+            due = mono - self._flushed_ns >= self._flush_ns
             for drain in self._drains:
                 taken += _take(drain, now) if due else drain.pump(now)
             if due:
+                self._flushed_ns = mono
                 self._flush(now)
             self._over_trouble()
         except DiskTrouble as trouble:
@@ -217,8 +219,7 @@ class _Archive:
 
     def _flush(self, now: int) -> None:
         """Flush what has waited for half of flush_s, so that with the fsync itself it is durable within the whole."""
-        mono = self._clock.mono_ns()
-        self._flushed_ns = mono
+        begun = self._clock.mono_ns()
         busy = [drain for drain in self._drains if drain.waiting_since()]
         for drain in busy:
             drain.flush()
@@ -226,7 +227,7 @@ class _Archive:
         for drain in self._drains:
             drain.rotate(now)
         if busy:
-            spent = self._clock.mono_ns() - mono
+            spent = self._clock.mono_ns() - begun
             self._cell["flushes"] += 1
             self._cell["flush_ns_sum"] += spent
             self._cell["flush_ns_max"] = max(int(self._cell["flush_ns_max"]), spent)

@@ -152,7 +152,7 @@ DEFECTS = (
     ),
     Defect(
         "flush-by-wall-clock", "the archive writer flushes by the wall clock", "obs/roles/archive.py",
-        "        mono = self._clock.mono_ns()\n        if mono", "        mono = self._clock.wall_ns()\n        if mono",
+        "            mono = self._clock.mono_ns()\n            due", "            mono = self._clock.wall_ns()\n            due",
         ("tests/fault/test_clock.py::test_clock_steps",), slow=True,
     ),
     Defect(
