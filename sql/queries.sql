@@ -221,16 +221,17 @@ WITH RECURSIVE known AS (
     FROM known WHERE known.symbol IS NOT NULL
 )
 SELECT
-    known.symbol, of_day.minutes, of_day.records, of_day.covered, of_day.worst, of_day.first_minute, of_day.last_minute
+    known.symbol, of_day.records, of_day.minutes, of_day.ratios
 FROM known
 CROSS JOIN LATERAL (
     SELECT
-        count(*) AS minutes, sum(records)::bigint AS records, sum(coverage_ratio)::float8 AS covered,
-        min(coverage_ratio)::float8 AS worst, min(minute) AS first_minute, max(minute) AS last_minute
+        sum(records)::bigint AS records,
+        array_agg((extract(epoch FROM minute - %(from_ts)s) / 60)::integer ORDER BY minute) AS minutes,
+        array_agg(coverage_ratio::float8 ORDER BY minute) AS ratios
     FROM scalp_1m_bars AS bar
     WHERE bar.provider = %(provider)s AND bar.symbol = known.symbol AND bar.minute >= %(from_ts)s AND bar.minute < %(to_ts)s
 ) AS of_day
-WHERE known.symbol IS NOT NULL AND of_day.minutes > 0
+WHERE known.symbol IS NOT NULL AND of_day.minutes IS NOT NULL
 ORDER BY known.symbol;
 
 -- name: count_gaps

@@ -4,13 +4,13 @@ The day is the path date of the provider's market, its span that of the hours in
 records always. Files tell of gaps, sessions, marks, and which symbols were heard; the database of minutes and records. Without a
 database the page is poorer and says so.
 
-Coverage of a symbol is the mean over its minutes, those that it has and those between them that lie wholly in gaps, which count 0:
-a database alone would not know of minutes that are not there.
+Coverage of a symbol is the mean over its minutes, from the first to the last that it has: of each what its bar says, less what lay in
+gaps (obs.monitor.coverage). A database alone would not know of minutes that are not there, or in which the venue was mute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from obs.clock import MINUTE_NS, NS
 from obs.config import ProviderConfig
 from obs.market.calendar import ALWAYS, STANDING, ZONES, Calendar
+from obs.monitor.coverage import coverage_of, joined, mean_of, worst_of
 from obs.monitor.gaps import Gap, Heat, heat, seconds
 from obs.monitor.notices import Digests, events_folder
 from obs.segment.format import Series
@@ -27,7 +28,6 @@ from obs.segment.sessions import read_sessions
 from obs.segment.textlog import day_files
 
 _MS: Final = 1_000_000
-_WHOLE_S: Final = 59.9  # of a minute: nothing can have been recorded in it
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,11 @@ class Span:
 
 @dataclass(frozen=True)
 class SymbolRow:
-    """What the database tells of a symbol on one day: `minutes` with a bar, their coverage summed up and the least; both None in tape
-    mode."""
+    """What the database tells of a symbol on one day. bars: minute of the day -> its coverage_ratio, None in tape mode; not empty."""
 
     symbol: str
-    minutes: int
     records: int
-    covered: float | None
-    worst: float | None
-    first_ns: int
-    last_ns: int
+    bars: Mapping[int, float | None]
 
 
 def zone_of(market: str) -> ZoneInfo:
@@ -111,36 +106,37 @@ def sessions_of(data_dir: Path, provider: str, span: Span) -> list[dict[str, Any
 
 
 def symbols_of(
-    rows: Sequence[SymbolRow] | None, heard: Iterable[str], gaps: Sequence[Gap], map_: Heat, span: Span, names: dict[str, str]
+    rows: Sequence[SymbolRow] | None, heard: Iterable[str], gaps: Sequence[Gap], span: Span, names: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Return one row for each symbol that the database, the files or a gap knows of. `rows` None: the database was not to be had."""
+    """Return one row for each symbol that the database, the files or a gap knows of. `rows` None: the database was not to be had.
+
+    judged: the minutes of which its coverage speaks.
+    """
     by_symbol = {row.symbol: row for row in rows or ()}
     live = [gap for gap in gaps if gap.scope != "swing"]
     everywhere = [gap for gap in live if gap.symbol is None]
+    away = joined(gap[:2] for gap in everywhere)  # once for all: there may be thousands of each
     own: dict[str, list[Gap]] = {}
     for gap in live:
         if gap.symbol is not None:
             own.setdefault(gap.symbol, []).append(gap)
-    lost = [one[0] for one in map_.all if one[1] >= _WHOLE_S]
-    lost_by = {symbol: {cell[1] for cell in map_.cells if cell[0] == at and cell[2] >= _WHOLE_S} for at, symbol in enumerate(map_.symbols)}
     found = []
     for symbol in sorted({*by_symbol, *heard, *own}):
         row = by_symbol.get(symbol)
-        mine = [*own.get(symbol, ()), *everywhere]
+        mine = own.get(symbol, [])
+        spans = [*(gap[:2] for gap in mine), *away]
         one: dict[str, Any] = {
             "symbol": symbol, "name": names.get(symbol, ""), "minutes": None, "records": None, "coverage": None, "worst": None,
-            "gaps": len(mine), "gap_seconds": round(seconds(_within(mine, span)), 3), "first_ms": None, "last_ms": None,
+            "judged": 0, "gaps": len(mine) + len(everywhere), "gap_seconds": round(seconds(_within(spans, span)), 3),
+            "first_ms": None, "last_ms": None,
         }  # fmt: skip
         if row is not None:
-            first, last = ((at - span.start_ns) // MINUTE_NS for at in (row.first_ns, row.last_ns))
-            missing = sum(first < minute < last for minute in {*lost, *lost_by.get(symbol, ())})
+            covered = coverage_of(row.bars, spans, span.start_ns)
             one |= {
-                "minutes": row.minutes, "records": row.records, "first_ms": row.first_ns // _MS,
-                "last_ms": (row.last_ns + MINUTE_NS) // _MS,
+                "minutes": len(row.bars), "records": row.records, "coverage": mean_of(covered), "worst": worst_of(covered),
+                "judged": len(covered), "first_ms": (span.start_ns + min(row.bars) * MINUTE_NS) // _MS,
+                "last_ms": (span.start_ns + (max(row.bars) + 1) * MINUTE_NS) // _MS,
             }  # fmt: skip
-            if row.covered is not None and row.worst is not None:
-                one["coverage"] = round(row.covered / (row.minutes + missing), 4)
-                one["worst"] = 0.0 if missing else round(row.worst, 4)
         elif rows is not None:
             one |= {"minutes": 0, "records": 0}
         found.append(one)
@@ -151,13 +147,19 @@ def totals_of(symbols: Sequence[dict[str, Any]], gaps: Sequence[Gap], span: Span
     """Return the sums of a day. gap_seconds: how long anything was missing; coverage: of all minutes of all symbols."""
     live = [gap for gap in gaps if gap.scope != "swing"]
     known = [one for one in symbols if one["coverage"] is not None]
-    minutes = sum(one["minutes"] for one in known)
+    minutes = sum(one["judged"] for one in known)
     return {
         "records": sum(one["records"] for one in symbols) if all(one["records"] is not None for one in symbols) and symbols else None,
-        "gaps": len(live), "gap_seconds": round(seconds(_within(live, span)), 3),
-        "coverage": round(sum(one["coverage"] * one["minutes"] for one in known) / minutes, 4) if minutes else None,
+        "gaps": len(live), "gap_seconds": round(seconds(_within((gap[:2] for gap in live), span)), 3),
+        "coverage": round(sum(one["coverage"] * one["judged"] for one in known) / minutes, 4) if minutes else None,
     }  # fmt: skip
 
 
-def _within(gaps: Iterable[Gap], span: Span) -> Iterable[tuple[int, int]]:
-    return ((max(gap.start_ns, span.start_ns), min(gap.end_ns, span.end_ns)) for gap in gaps)
+def symbol_coverage(symbol: str, bars: Mapping[int, float | None], gaps: Iterable[Gap], span: Span) -> dict[int, float]:
+    """Return minute -> coverage of one symbol; what it comes to is what `symbols_of` says of it."""
+    concern = (gap[:2] for gap in gaps if gap.scope != "swing" and gap.symbol in (None, symbol))
+    return coverage_of(bars, concern, span.start_ns)
+
+
+def _within(spans: Iterable[tuple[int, int]], span: Span) -> Iterable[tuple[int, int]]:
+    return ((max(start, span.start_ns), min(end, span.end_ns)) for start, end in spans)

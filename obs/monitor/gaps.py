@@ -15,11 +15,46 @@ from obs.segment.textlog import text_lines
 
 SEVERITIES: Final = ("brief", "minor", "major", "critical")
 CELLS: Final = 100_000  # of a map: more would not be looked at, and a browser would not bear it
+_END_NS: Final = 253_402_300_800 * NS  # of the year 9999: no time and no length is beyond it
+_TEXTS: Final = ("gap_start_ts", "gap_end_ts", "scope", "reason", "session_id", "provider", "ring", "severity")
+_TEXTS_OR_NULL: Final = ("symbol", "sink", "event_ring")
+_COUNTS_OR_NULL: Final = ("event_seq", "first_seq", "last_seq", "lost")
+_TIMES: Final = ("gap_start_ns", "gap_end_ns")
 
 
 def is_gap_line(line: bytes) -> bool:
     """Tell whether a line of a segment or of an event file is a gap marker; other events begin with their type as well."""
     return line.startswith(b'{"event_type":"gap_marker"')
+
+
+def read_gap(line: bytes) -> dict[str, Any]:
+    """Return the value of a gap line of system/events; ValueError, with the key, if a reader could not rely on it.
+
+    Every reader takes gap lines through here: what is valid JSON may still be damage, and what of one key is of another type would
+    stop a reader far from where it was read. Words of a newer version are no damage.
+    """
+    value = orjson.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    for key in (*_TEXTS, *_TEXTS_OR_NULL):
+        if not isinstance(_known(value, key), str) and (key in _TEXTS or value[key] is not None):
+            raise ValueError(f"{key} is no text")
+    for key in (*_TIMES, *_COUNTS_OR_NULL):
+        number = _known(value, key)
+        if type(number) is not int and (key in _TIMES or number is not None):  # a bool is an int
+            raise ValueError(f"{key} is no whole number")
+    seconds = _known(value, "gap_seconds")
+    if type(seconds) not in (int, float) or not 0 <= seconds <= _END_NS // NS:
+        raise ValueError("gap_seconds is no length of time")
+    if not all(0 <= value[key] <= _END_NS for key in _TIMES):
+        raise ValueError("gap_start_ns or gap_end_ns is no time")
+    return value
+
+
+def _known(value: dict[str, Any], key: str) -> Any:
+    if key not in value:
+        raise ValueError(f"{key} is missing")
+    return value[key]
 
 
 def about(line: bytes, symbol: str | None) -> bool:
@@ -44,15 +79,15 @@ def read_gaps(
         if provider not in (None, path.parent.name) or date not in (None, path.stem):
             continue
         for number, (_, line) in enumerate(text_lines(path), 1):
-            if not is_gap_line(line) or not about(line, symbol):
+            if not is_gap_line(line):
                 continue
             try:
-                gap = orjson.loads(line)
-                key = gap_key(gap)
-            except (ValueError, KeyError) as error:
+                gap = read_gap(line)
+            except ValueError as error:
                 unreadable.append(f"{path}:{number}: {error!r}")
                 continue
-            if key not in seen:
+            key = gap_key(gap)
+            if key not in seen and (symbol is None or gap["symbol"] in (None, symbol)):
                 seen.add(key)
                 yield gap
 

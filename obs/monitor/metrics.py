@@ -17,9 +17,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from obs import __version__
+from obs.monitor.gaps import SEVERITIES
 from obs.monitor.health import REASONS, Verdict
 from obs.monitor.host import HostFigures
-from obs.monitor.tallies import DECISIONS, SEVERITIES, SLOT_STEPS, WARNINGS, Tallies, Tally
+from obs.monitor.tallies import DECISIONS, SLOT_STEPS, WARNINGS, Tallies, Tally
 from obs.monitor.view import HostView, ProviderView, RingView, RoleView
 from obs.record.events import GAP_REASONS
 from obs.segment.disk import FLOOR_BYTES, FLOOR_SHARE

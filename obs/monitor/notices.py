@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from obs.monitor.gaps import Gap, is_gap_line
+from obs.monitor.gaps import Gap, is_gap_line, read_gap
 from obs.record.events import gap_key
 from obs.segment.textlog import day_files, json_object, text_lines
 
@@ -76,14 +76,15 @@ class Digest:
                 self.heard[symbol] = Heard(min(known.first_ns, minute_ns), max(known.last_ns, minute_ns), known.inputs + inputs)
 
     def _gap(self, line: bytes, at: int) -> None:
-        value = json_object(line)
         try:
-            key = gap_key(value)
-            start_ns, end_ns = int(value["gap_start_ns"]), int(value["gap_end_ns"])
-            gap = Gap(start_ns, max(start_ns, end_ns), value["symbol"], value["reason"], value["severity"], value["scope"], at)
-        except (KeyError, TypeError, ValueError):
+            value = read_gap(line)
+        except ValueError:
             self.unreadable += 1
             return
+        key, start_ns = gap_key(value), value["gap_start_ns"]
+        gap = Gap(
+            start_ns, max(start_ns, value["gap_end_ns"]), value["symbol"], value["reason"], value["severity"], value["scope"], at
+        )  # fmt: skip
         if key in self._keys:
             return
         if len(self.gaps) >= GAPS:
@@ -141,8 +142,8 @@ class Notices:
             offset = min(self._places.get(path, 0), path.stat().st_size)
             for end, line in text_lines(path, offset):
                 offset = end
-                if not line.startswith(_COUNTS):
-                    found.append(json_object(line))
+                if value := _told(line):
+                    found.append(value)
             places[path] = offset
         self._places = places
         return sorted(found, key=moment)
@@ -172,6 +173,16 @@ def moment(line: dict[str, Any]) -> str:
     return str(line.get("timestamp") or line.get("gap_end_ts") or "")
 
 
+def _told(line: bytes) -> dict[str, Any]:
+    """Return what a line tells people of, an empty object if that is nothing: counts, and what does not read."""
+    if line.startswith(_COUNTS):
+        return {}
+    try:
+        return read_gap(line) if is_gap_line(line) else json_object(line)
+    except ValueError:
+        return {}
+
+
 def _whole(path: Path) -> int:
     """Return the offset behind the last newline."""
     size = path.stat().st_size
@@ -199,8 +210,8 @@ def _last(path: Path, limit: int) -> list[dict[str, Any]]:
             if at == 0 and ends:
                 lines.insert(0, first)
             for line in reversed(lines):
-                if line and not line.startswith(_COUNTS):
-                    found.append(json_object(line))
+                if value := _told(line):
+                    found.append(value)
                     if len(found) == limit:
                         break
     return found

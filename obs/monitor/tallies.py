@@ -15,12 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from obs.monitor.gaps import SEVERITIES, read_gap
 from obs.record.events import GAP_REASONS
 from obs.segment.textlog import day_files, ends_a_line, json_object, text_lines
 
 _LINES: Final = 20_000  # of one provider in one look
 _HEAD: Final = b'{"event_type":"'
-SEVERITIES: Final = ("brief", "minor", "major", "critical")
 SLOT_STEPS: Final = ("bootstrap", "allocate", "swap", "release", "pin", "unpin", "exclude", "include")
 DECISIONS: Final = ("slot_full", "low_score", "manual_exclude")
 # What a warning event can say; a test compares it with the sources.
@@ -121,16 +121,15 @@ def count(tally: Tally, line: bytes) -> None:
         return
     if kind == b"counts" and b'"covered_s"' not in line:
         return
-    value = json_object(line)
-    if not value:
-        tally.bad_lines += 1
-        return
     taker = _TAKERS.get(kind)
-    if taker is not None:
-        try:
+    try:
+        value = read_gap(line) if kind == b"gap_marker" else json_object(line)
+        if not value:
+            raise ValueError("no object")
+        if taker is not None:
             taker(tally, value)
-        except (KeyError, TypeError, ValueError):
-            tally.bad_lines += 1
+    except (KeyError, TypeError, ValueError, OverflowError):
+        tally.bad_lines += 1
 
 
 def _word_after(line: bytes, key: bytes, known: tuple[str, ...]) -> str:
@@ -141,10 +140,9 @@ def _word_after(line: bytes, key: bytes, known: tuple[str, ...]) -> str:
 
 def _gap(tally: Tally, value: Mapping[str, Any]) -> None:
     reason = value["reason"] if value["reason"] in GAP_REASONS else OTHER
-    milliseconds = round(float(value["gap_seconds"]) * 1000)
     tally.gaps[reason, value["severity"] if value["severity"] in SEVERITIES else OTHER] += 1
     if value.get("inside") is None:  # else the time is counted with the gap that holds it
-        tally.gap_milliseconds[reason] += milliseconds
+        tally.gap_milliseconds[reason] += round(value["gap_seconds"] * 1000)
 
 
 def _slot(tally: Tally, value: Mapping[str, Any]) -> None:

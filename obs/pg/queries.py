@@ -61,7 +61,10 @@ async def get_1m_bars(conn: AsyncConnection, provider: str, symbol: str, from_ts
 
 
 async def get_day_symbols(conn: AsyncConnection, provider: str, from_ts: datetime, to_ts: datetime) -> Rows:
-    """Return what the bars of the minutes M with from_ts <= M < to_ts say of each symbol: minutes, records, covered, worst, first, last."""
+    """Return what the bars of the minutes M with from_ts <= M < to_ts say of each symbol.
+
+    records: of all; minutes: the places of its bars, counted in minutes from from_ts on; ratios: the coverage_ratio of each of them.
+    """
     return await _fetch(conn, "day_symbols", {"provider": provider, "from_ts": from_ts, "to_ts": to_ts})
 
 

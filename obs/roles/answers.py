@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from obs.clock import NS, Clock
+from obs.clock import MINUTE_NS, NS, Clock
 from obs.config import Config, ProviderConfig
 from obs.config.process import ProcessSpec
 from obs.errors import ConfigError, LoadRetryable
@@ -25,6 +25,7 @@ from obs.lifecycle.marks import Mark, marked, path_of
 from obs.log import Log
 from obs.market import calendar as calendars
 from obs.monitor import day as days
+from obs.monitor.coverage import mean_of, worst_of
 from obs.monitor.day import Span, SymbolRow
 from obs.monitor.gaps import Gap, inside
 from obs.monitor.notices import Digests, Notices
@@ -41,6 +42,7 @@ _AT_ONCE: Final = 2  # connections
 _MS: Final = 1_000_000
 _SYMBOL: Final = re.compile(r"[!-~]{1,20}")
 _FIGURES: Final = ("open", "high", "low", "close", "volume", "coverage_ratio")
+_COVERAGE: Final = 1 + _FIGURES.index("coverage_ratio")  # its place in a bar, behind the time
 T = TypeVar("T")
 Query = dict[str, str]
 
@@ -125,11 +127,11 @@ class Answers:
             raise NotGood(400, "symbol = : name one, as records carry it")
         provider, date, read = await self.files(lambda: self._read(query))
         bars, why = await self._database.ask(lambda conn: _bars(conn, provider.name, symbol, read.span))
-        gaps = await self.files(lambda: self._gaps(provider.name, symbol, query))
+        gaps, covered = await self.files(lambda: (self._gaps(provider.name, symbol, query), _covered(symbol, bars or [], read)))
         return {
             "provider": provider.name, "symbol": symbol, "name": read.names.get(symbol, ""), "date": date,
             "timezone": str(days.zone_of(provider.market)), "start_ms": read.span.start_ns // _MS, "minutes": read.span.minutes,
-            "bars": bars or [], "gaps": gaps["gaps"], "database": why,
+            "bars": bars or [], "coverage": mean_of(covered), "worst": worst_of(covered), "gaps": gaps["gaps"], "database": why,
         }  # fmt: skip
 
     async def days(self, _: Query) -> dict[str, Any]:
@@ -212,7 +214,7 @@ class Answers:
 
     def _day(self, provider: ProviderConfig, date: str, read: _Day, rows: list[SymbolRow] | None, why: str) -> dict[str, Any]:
         map_ = days.heat_of(read.gaps, read.span)
-        symbols = days.symbols_of(rows, read.heard, read.gaps, map_, read.span, read.names)
+        symbols = days.symbols_of(rows, read.heard, read.gaps, read.span, read.names)
         known = days.days_with_data(self._root, provider)
         marks = [mark for mark in self._marks(provider.name) if mark["day"] == date]
         zone, sessions = str(days.zone_of(provider.market)), days.sessions_of(self._root, provider.name, read.span)
@@ -299,9 +301,7 @@ def _ns(moment: datetime) -> int:
 async def _day_rows(conn: Any, provider: str, span: Span) -> list[SymbolRow]:
     rows = await _queries().get_day_symbols(conn, provider, *_moments(span))
     return [
-        SymbolRow(
-            row["symbol"], row["minutes"], row["records"], row["covered"], row["worst"], _ns(row["first_minute"]), _ns(row["last_minute"])
-        )
+        SymbolRow(row["symbol"], row["records"], dict(zip(row["minutes"], row["ratios"], strict=True)))
         for row in rows
     ]
 
@@ -309,6 +309,16 @@ async def _day_rows(conn: Any, provider: str, span: Span) -> list[SymbolRow]:
 async def _bars(conn: Any, provider: str, symbol: str, span: Span) -> list[list[Any]]:
     rows = await _queries().get_1m_bars(conn, provider, symbol, *_moments(span))
     return [[_ns(row["minute"]) // _MS, *map(_number, map(row.get, _FIGURES)), row["records"], row["quality_flag"]] for row in rows]
+
+
+def _covered(symbol: str, bars: list[list[Any]], read: _Day) -> dict[int, float]:
+    """Put the coverage that also knows of gaps into bars; return minute -> coverage, with the minutes that have no bar."""
+    minutes = [(bar[0] * _MS - read.span.start_ns) // MINUTE_NS for bar in bars]
+    covered = days.symbol_coverage(symbol, {at: bar[_COVERAGE] for at, bar in zip(minutes, bars, strict=True)}, read.gaps, read.span)
+    for at, bar in zip(minutes, bars, strict=True):
+        if at in covered:
+            bar[_COVERAGE] = round(covered[at], 6)
+    return covered
 
 
 def _number(value: Any) -> float | None:

@@ -183,6 +183,24 @@ def test_answers_from_files_alone(config: Config, feed: Feed) -> None:
         assert [(row["symbol"], row["standing"]) for row in slots["slots"]] == [("KRW-BTC", "confirmed"), ("KRW-ETH", "confirmed")]
 
 
+def test_a_damaged_gap_line_spoils_no_answer(config: Config, feed: Feed) -> None:
+    for wrong in ({"symbol": ["KRW-BTC"]}, {"symbol": {}}, {"gap_start_ns": "x"}, {"gap_seconds": None}, {"provider": 5}, {"severity": []}):
+        feed.tell(gap(9) | wrong, DAY)
+    feed.tell(gap(1), DAY)
+    with running(config) as one:
+        query = f"provider=upbit&date={DAY}"
+        gaps = one.json(f"/api/gaps?{query}")
+        assert ([line["event_seq"] for line in gaps["gaps"]], gaps["unreadable"]) == ([1], 6)
+        assert one.json(f"/api/heat?{query}")["all"] == [[1, 60.0, "mute", "major"], [2, 30.0, "mute", "major"]]
+        assert one.json(f"/api/day?{query}")["totals"]["gaps"] == 1
+        assert len(one.json(f"/api/symbol?{query}&symbol=KRW-BTC")["gaps"]) == 1
+        assert [line["event_seq"] for line in one.json("/api/events")["events"]] == [1]
+        stream = Stream(one.place)
+        assert [line["event_seq"] for line in stream.wait("hello")["events"]] == [1]
+        stream.close()
+        assert one.ask("/metrics")[0] == 200
+
+
 def test_answers_with_a_database_that_goes_away(config: Config, feed: Feed, pg_dsn: str) -> None:
     bars = [("KRW-BTC", minute, 100 + minute, 1.0 if minute else 0.5) for minute in range(10)] + [("KRW-ETH", 3, 7.25, 1.0)]
     with psycopg.connect(pg_dsn, autocommit=True) as conn:
@@ -196,13 +214,20 @@ def test_answers_with_a_database_that_goes_away(config: Config, feed: Feed, pg_d
                     (provider, symbol, moment, price, price + 1, price - 1, price + 0.5, coverage),
                 )
         feed.tell(gap(20, 120), DAY)
+        feed.tell(gap(4, 60, "KRW-BTC"), DAY)  # mute: its minute has all its records, and nothing was heard in it
         with running(config, pg_dsn.replace("@", ":planted@", 1)) as one:
             query = f"provider=upbit&date={DAY}"
             day = until(lambda: (found := one.json(f"/api/day?{query}"))["database"] == "" and found)
             assert [(row["symbol"], row["minutes"], row["records"], row["coverage"], row["worst"]) for row in day["symbols"]] == [
-                ("KRW-BTC", 10, 1200, 0.95, 0.5), ("KRW-ETH", 1, 120, 1.0, 1.0),
+                ("KRW-BTC", 10, 1200, 0.85, 0.0), ("KRW-ETH", 1, 120, 1.0, 1.0),
             ]  # fmt: skip
-            assert day["totals"] == {"records": 1320, "gaps": 1, "gap_seconds": 120.0, "coverage": 0.9545}
+            assert [(row["first_ms"], row["last_ms"]) for row in day["symbols"]] == [
+                (START // 1_000_000 + 60_000 * first, START // 1_000_000 + 60_000 * last) for first, last in ((0, 10), (3, 4))
+            ]
+            assert day["totals"] == {"records": 1320, "gaps": 2, "gap_seconds": 180.0, "coverage": 0.8636}
+            page = one.json(f"/api/symbol?{query}&symbol=KRW-BTC")
+            assert (page["coverage"], page["worst"]) == (0.85, 0.0), "the page of the symbol says what that of the day says"
+            assert [bar[6] for bar in page["bars"]] == [0.5, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0]
             bar = one.json(f"/api/symbol?{query}&symbol=KRW-ETH")["bars"]
             assert bar == [[START // 1_000_000 + 180_000, 7.25, 8.25, 6.25, 7.75, 3.5, 1.0, 120, "normal"]]
             name = conn.info.dbname
@@ -211,7 +236,7 @@ def test_answers_with_a_database_that_goes_away(config: Config, feed: Feed, pg_d
                 away = one.json(f"/api/day?{query}")
                 assert "not currently accepting" in away["database"]
                 assert "planted" not in away["database"]
-                assert [row["symbol"] for row in away["symbols"]] == []
+                assert [(row["symbol"], row["coverage"]) for row in away["symbols"]] == [("KRW-BTC", None)], "its gap tells of it"
                 admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
             until(lambda: one.json(f"/api/day?{query}")["database"] == "")
 

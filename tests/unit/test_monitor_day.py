@@ -12,7 +12,8 @@ import pytest
 from obs.clock import MINUTE_NS, NS
 from obs.config.options import ProviderConfig
 from obs.market.calendar import Calendar
-from obs.monitor.day import Span, SymbolRow, days_with_data, heat_of, sessions_of, span_of, symbols_of, today, totals_of
+from obs.monitor.coverage import mean_of, worst_of
+from obs.monitor.day import Span, SymbolRow, days_with_data, sessions_of, span_of, symbol_coverage, symbols_of, today, totals_of
 from obs.monitor.gaps import Gap
 from obs.monitor.health import Reason, Verdict
 from obs.monitor.host import HostFigures, ProcessFigures
@@ -61,21 +62,35 @@ def test_a_minute_that_is_not_there_counts_as_nothing() -> None:
     """The database knows 8 whole minutes; two between them lie in gaps."""
     span = Span(START, 60)
     gaps = [gap(3, 4), gap(6, 7, "A"), gap(20, 30), gap(4.25, 4.75, "B"), gap(2, 3, "X", scope="swing")]
-    heat = heat_of(gaps, span)
-    row = SymbolRow("A", 8, 960, 8.0, 1.0, START, START + 9 * MINUTE_NS)
-    symbols = {one["symbol"]: one for one in symbols_of([row], ["C"], gaps, heat, span, {"A": "에이"})}
+    row = SymbolRow("A", 960, {minute: 1.0 for minute in range(10) if minute not in (3, 6)})
+    symbols = {one["symbol"]: one for one in symbols_of([row], ["C"], gaps, span, {"A": "에이"})}
     assert list(symbols) == ["A", "B", "C"]
     assert symbols["A"] == {
-        "symbol": "A", "name": "에이", "minutes": 8, "records": 960, "coverage": 0.8, "worst": 0.0, "gaps": 3, "gap_seconds": 720.0,
-        "first_ms": START // 1_000_000, "last_ms": (START + 10 * MINUTE_NS) // 1_000_000,
+        "symbol": "A", "name": "에이", "minutes": 8, "records": 960, "coverage": 0.8, "worst": 0.0, "judged": 10, "gaps": 3,
+        "gap_seconds": 720.0, "first_ms": START // 1_000_000, "last_ms": (START + 10 * MINUTE_NS) // 1_000_000,
     }  # fmt: skip
     assert (symbols["B"]["gaps"], symbols["B"]["gap_seconds"], symbols["B"]["records"], symbols["B"]["coverage"]) == (3, 690.0, 0, None)
     assert totals_of(list(symbols.values()), gaps, span) == {"records": 960, "gaps": 4, "gap_seconds": 750.0, "coverage": 0.8}
-    away = symbols_of(None, ["A"], gaps, heat, span, {})
+    away = symbols_of(None, ["A"], gaps, span, {})
     assert {one["symbol"]: one["records"] for one in away} == {"A": None, "B": None}
     assert totals_of(away, gaps, span)["records"] is None
-    taped = symbols_of([replace(row, covered=None, worst=None)], [], [], heat_of([], span), span, {})
+    taped = symbols_of([replace(row, bars=dict.fromkeys(row.bars))], [], [], span, {})
     assert [(one["records"], one["coverage"], one["worst"]) for one in taped] == [(960, None, None)]
+
+
+def test_a_minute_that_has_a_bar_and_lies_in_a_gap_counts_as_what_no_gap_took() -> None:
+    """Records are sampled while the venue is mute, so such a minute has a whole bar and nothing was heard in it."""
+    span = Span(START, 60)
+    gaps = [gap(2, 3), gap(5.25, 5.75, "A"), gap(5.5, 6), gap(30, 32, "B"), gap(7, 8, "X", scope="swing")]
+    rows = [SymbolRow("A", 1200, dict.fromkeys(range(10), 1.0)), SymbolRow("B", 240, {29: 0.5, 33: 0.75})]
+    symbols = symbols_of(rows, [], gaps, span, {})
+    assert [(one["symbol"], one["coverage"], one["worst"], one["judged"]) for one in symbols] == [
+        ("A", 0.825, 0.0, 10), ("B", 0.3125, 0.0, 4),
+    ]  # fmt: skip
+    assert totals_of(symbols, gaps, span)["coverage"] == round((0.825 * 10 + 0.3125 * 4) / 14, 4)
+    for row, shown in zip(rows, symbols, strict=True):  # the page of the symbol says the same
+        covered = symbol_coverage(row.symbol, row.bars, gaps, span)
+        assert (mean_of(covered), worst_of(covered)) == (shown["coverage"], shown["worst"])
 
 
 def test_sessions_that_touch_a_day(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from obs.config.options import SupervisorOptions
+from obs.monitor.gaps import SEVERITIES
 from obs.monitor.health import Reason, Verdict, judge
 from obs.monitor.host import HostFigures, ProcessFigures
 from obs.monitor.metrics import render
-from obs.monitor.tallies import DECISIONS, OTHER, SEVERITIES, SLOT_STEPS, WARNINGS, Tallies, Tally, count
+from obs.monitor.tallies import DECISIONS, OTHER, SLOT_STEPS, WARNINGS, Tallies, Tally, count
 from obs.monitor.view import HostView, ProviderView, RoleView
 from obs.record.events import GAP_REASONS, event_line, gap_payload, make_event, severity_of
 from obs.select.overflow import DECISION_REASONS

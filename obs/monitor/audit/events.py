@@ -14,6 +14,7 @@ import orjson
 
 from obs.monitor.audit.scope import Scope
 from obs.monitor.audit.spans import Runs
+from obs.monitor.gaps import read_gap
 from obs.record.events import gap_key
 from obs.record.schema import IGNORED
 from obs.segment.textlog import day_files, text_lines
@@ -133,7 +134,7 @@ def _take(book: Book, line: bytes, file: str, end: int, judged: bool) -> None:
     if kind == "counts":
         _take_counts(book, value)
     elif kind == "gap_marker":
-        book.gaps.setdefault(gap_key(value), Gap(value, file, end))
+        book.gaps.setdefault(gap_key(read_gap(line)), Gap(value, file, end))
     elif kind == "lifecycle" and value.get("what") == "feed_started":
         book.starts.append((book.place(session), value["event_seq"]))
 

@@ -30,7 +30,7 @@ let status = null;
 let days = [];
 let recording = {};
 
-const nowMs = () => live.nowMs();
+const nowMs = () => live.clock.nowMs();
 
 function ofProvider(known, name, parent, make) {
   let part = known.get(name);
@@ -42,7 +42,7 @@ function ofProvider(known, name, parent, make) {
   return part;
 }
 
-const slotsOf = (name) => ofProvider(slots, name, find("slots"), () => new Slots(name, nowMs));
+const slotsOf = (name) => ofProvider(slots, name, find("slots"), () => new Slots(name, live.clock));
 
 const live = new Live(
   "/api/live",

@@ -1,5 +1,7 @@
 // The stream of events from the monitor, for ever: what breaks is opened again, and how long it has been silent is always known.
 
+import { ServerClock } from "./server_clock.js";
+
 const RETRY_MS = 2000;
 const SILENT_MS = 6000; // status comes each second; after so long the stream is dead, whatever the socket says
 
@@ -13,7 +15,7 @@ export class Live {
     this.lastMs = performance.now();
     this.lostMs = performance.now();
     this.triedMs = 0;
-    this.skewMs = 0; // the server's clock less ours
+    this.clock = new ServerClock();
     this.connect();
     setInterval(() => this.watch(), 1000);
     // A page that comes back from sleep or from the history does not wait for its timers.
@@ -31,11 +33,6 @@ export class Live {
     return (performance.now() - this.lostMs) / 1000;
   }
 
-  /** The server's time, as far as we know it. */
-  nowMs() {
-    return Date.now() + this.skewMs;
-  }
-
   connect() {
     this.source?.close();
     this.triedMs = performance.now();
@@ -45,7 +42,9 @@ export class Live {
         this.lastMs = performance.now();
         const value = JSON.parse(event.data);
         if (name === "hello") {
-          this.skewMs = value.now_ms - Date.now();
+          this.clock.heard(value.now_ms);
+        } else if (name === "status") {
+          this.clock.heard(Date.parse(value.ts));
         }
         this.tell(true);
         handler(value);

@@ -17,9 +17,9 @@ const REFUSED = new Set(["refused", "failed"]);
 export const silent = (provider) => Boolean(provider?.open && provider.connected && provider.rates?.messages === 0);
 
 export class Slots {
-  constructor(name, nowMs) {
+  constructor(name, clock) {
     this.name = name;
-    this.nowMs = nowMs;
+    this.clock = clock;
     this.tiles = new Map();
     this.dirty = new Set();
     this.sparks = new Map();
@@ -154,13 +154,13 @@ export class Slots {
   }
 
   flush() {
-    const now = this.nowMs();
+    const now = this.clock.nowMs();
     for (const symbol of this.dirty) {
       const tile = this.tiles.get(symbol);
       if (tile) {
         put(tile.priceNode, price(tile.price));
         tile.link.setAttribute("data-ts", tile.ts);
-        this.lags.push(now - tile.ts);
+        this.lags.push(this.clock.ageMs(tile.ts));
         if (now - tile.sparkMs > REDRAW_MS) {
           tile.sparkMs = now;
           this.spark(symbol, tile);
@@ -189,10 +189,9 @@ export class Slots {
 
   /** Judge each tile; return how many symbols are being recorded. `provider`: its status; `blind`: the stream is lost. */
   judge(provider, blind) {
-    const now = this.nowMs();
     let fresh = 0;
     for (const tile of this.tiles.values()) {
-      const age = tile.ts === null ? null : Math.max(0, (now - tile.ts) / 1000);
+      const age = tile.ts === null ? null : this.clock.ageMs(tile.ts) / 1000;
       const [state, word] = this.stateOf(tile, age, provider, blind);
       tile.link.getAttribute("data-state") === state || tile.link.setAttribute("data-state", state);
       put(tile.mark, word);

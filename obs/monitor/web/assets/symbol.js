@@ -55,8 +55,7 @@ function show() {
   notice.hidden = !value.database;
   put(notice, value.database ? t("day.no_database", { why: value.database }) : "");
   const fact = (key, text, tone) => el("div", {}, el("dt", {}, t(`symbol.${key}`)), el("dd", { class: tone ?? null }, text));
-  const covered = bars.map((bar) => bar[6]).filter((one) => one !== null);
-  const mean = covered.length ? covered.reduce((sum, one) => sum + one, 0) / covered.length : null;
+  const mean = value.coverage; // of all minutes, those that have no bar as well
   summary.replaceChildren(
     fact("last", price(bars.at(-1)?.[4])),
     fact("high", price(bars.length ? Math.max(...bars.map((bar) => bar[2] ?? -Infinity)) : null)),
