@@ -25,7 +25,7 @@ from tests.integration.monitor_rig import Feed, Stream, configured, running, unt
 TOKEN = "a-secret-token-of-the-test"
 DAY = "20260122"
 START = int(datetime(2026, 1, 22, tzinfo=UTC).timestamp()) * NS
-BIG = 100_000
+BIG = 400_000
 
 
 @pytest.fixture
