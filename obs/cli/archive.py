@@ -49,17 +49,24 @@ def require(data_dir: Path, provider: str | None = None) -> None:
         raise ObsError(f"nothing of a provider {provider!r} in {data_dir}; there are: {', '.join(known) or 'none'}")
 
 
+def known_providers(config: Config) -> list[str]:
+    """Return the providers that are configured, or of which the data directory holds anything."""
+    root = config.data_dir
+    known = {one.name for one in config.providers}
+    known |= {series.provider for dataset in RINGS for series in series_of(root, dataset)}
+    known |= {path.name for path in (root / "system" / "events").glob("*") if path.is_dir()}
+    known |= {path.stem for folder in ("days", "sessions") for path in (root / "system" / folder).glob("*.jsonl")}
+    return sorted(known)
+
+
 def require_provider(config: Config, provider: str | None) -> None:
     """Raise ObsError if neither the configuration nor the data directory knows `provider`: nothing found of it is no all-clear."""
     if provider is None or config.provider(provider) is not None:
         return
-    root = config.data_dir
-    known = {series.provider for dataset in RINGS for series in series_of(root, dataset)}
-    known |= {path.name for path in (root / "system" / "events").glob("*") if path.is_dir()}
-    known |= {path.stem for folder in ("days", "sessions") for path in (root / "system" / folder).glob("*.jsonl")}
+    known = known_providers(config)
     if provider not in known:
-        names = ", ".join(sorted(known | {one.name for one in config.providers})) or "none"
-        raise ObsError(f"nothing is known of a provider {provider!r}: it is neither configured nor in {root}; there are: {names}")
+        where = f"it is neither configured nor in {config.data_dir}"
+        raise ObsError(f"nothing is known of a provider {provider!r}: {where}; there are: {', '.join(known) or 'none'}")
 
 
 def series_of(data_dir: Path, dataset: str, provider: str | None = None) -> list[Series]:

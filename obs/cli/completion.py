@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from obs.cli import archive
 from obs.cli.terminal import complain, print_json
 from obs.config import Config
 from obs.errors import EXIT_GOOD, ConfigError
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if args.shell == "words":
         if args.what is None:
             raise ConfigError(f"obs completion words: of what? {' or '.join(WORDS)}")
-        found = providers(config) if args.what == "providers" else symbols(config, args.provider)
+        found = archive.known_providers(config) if args.what == "providers" else symbols(config, args.provider)
         if args.json:
             print_json(found)
         elif found:
@@ -110,12 +111,6 @@ def _name_values(parser: argparse.ArgumentParser) -> None:
             action.complete = kinds[action.dest]  # type: ignore[attr-defined]
 
 
-def providers(config: Config) -> list[str]:
-    """Return the providers that are configured or recorded."""
-    recorded = (path.stem for path in (config.data_dir / "system" / "sessions").glob("*.jsonl"))
-    return sorted({*(one.name for one in config.planned()), *recorded})
-
-
 def symbols(config: Config, provider: str | None) -> list[str]:
     """Return the symbols of the configuration and of the newest universe of its markets, else those that have a slot now."""
     found = {symbol for one in config.planned() if provider in (None, one.name) for symbol in one.symbols}
@@ -135,5 +130,5 @@ def _wanted(config: Config, provider: str | None) -> Iterator[str]:
     """Yield the symbols that a running provider wants: of a demo, whose symbols stand in no file."""
     from obs.monitor.slots import read_board
 
-    for name in providers(config) if provider is None else [provider]:
+    for name in archive.known_providers(config) if provider is None else [provider]:
         yield from ((read_board(config, name) or {}).get("wanted") or {}).get("symbols", ())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from obs.cli.frame import Look, Price
-from obs.cli.since import ask, correct
+from obs.cli.running_monitor import ask, correct
 from obs.clock import NS, SYSTEM, Clock
 from obs.config import Config
 from obs.monitor.live import Live

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     archive.require(config.data_dir)
 
     from obs.cli.glance import lines
-    from obs.cli.since import ask, correct
+    from obs.cli.running_monitor import ask, correct
     from obs.monitor.status import collect
 
     status = collect(config)

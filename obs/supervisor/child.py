@@ -21,6 +21,7 @@ from obs.config.process import ProcessSpec, children_lock_path
 from obs.errors import EXIT_FOUND, ObsError
 
 _PR_SET_PDEATHSIG: Final = 1
+STDERR: Final = 2
 ROLES: Final = ("feed", "poll", "archive", "load", "monitor", "keeper")
 
 
@@ -29,9 +30,13 @@ def module_command(module: str) -> list[str]:
     return [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", module]
 
 
-def spawn(spec: ProcessSpec) -> subprocess.Popen[bytes]:
-    """Start a child. Safety: from the main thread, whose death is what PR_SET_PDEATHSIG watches."""
-    child = subprocess.Popen(module_command("obs.supervisor.child"), stdin=subprocess.PIPE)
+def spawn(spec: ProcessSpec, stacks: int = STDERR) -> subprocess.Popen[bytes]:
+    """Start a child that writes its stacks to a descriptor when a signal kills it.
+
+    Safety: from the main thread, whose death is what PR_SET_PDEATHSIG watches.
+    """
+    words = [*module_command("obs.supervisor.child"), str(stacks)]
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, pass_fds=() if stacks == STDERR else (stacks,))
     assert child.stdin is not None
     try:
         child.stdin.write(pickle.dumps(spec))
@@ -52,7 +57,7 @@ def _tie_to_parent(parent_pid: int) -> None:
 def main() -> int:
     """Run one role to its end; the only broad `except` of the program, giving one log line and one exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the whole group; the supervisor decides
-    faulthandler.enable()
+    faulthandler.enable(int(sys.argv[1]) if len(sys.argv) > 1 else STDERR)
     spec: ProcessSpec = pickle.load(sys.stdin.buffer)
     _tie_to_parent(spec.parent_pid)
     # Held until death; a new tree waits for it (see obs.supervisor.locks).

@@ -12,20 +12,25 @@ import numpy as np
 
 from obs.clock import NS, Clock
 from obs.errors import EXIT_FOUND
+from obs.supervisor.stacks import Stacks
 from obs.supervisor.state import ABORT_S, ProcessState, State
 
 Log = Callable[..., None]
 
 
 class Child:
-    """A process that is kept running. `start` spawns it and returns the Popen; `cell` is its row of counters, if it beats."""
+    """A process that is kept running. `cell` is its row of counters, if it beats.
+
+    `start` spawns it and returns the Popen; it is given the descriptor to which the process is to write its stacks.
+    """
 
     def __init__(
-        self, role: str, owner: str, start: Callable[[], subprocess.Popen[Any]], cell: np.ndarray | None, limit_s: float, clock: Clock
+        self, role: str, owner: str, start: Callable[[int], subprocess.Popen[Any]], cell: np.ndarray | None, limit_s: float, clock: Clock
     ) -> None:
         self.role, self.owner = role, owner
         self.life = ProcessState()
         self._start, self._cell, self._limit_s, self._clock = start, cell, limit_s, clock
+        self._stacks = Stacks()
         self.process: subprocess.Popen[Any] | None = None
         self.has_been_ready = False  # in this life of the supervisor
 
@@ -62,7 +67,7 @@ class Child:
                 self._cell["ready"] = self._cell["stopping"] = 0
                 self._cell["waiting"] = self._cell["waiting_since_ns"] = 0
             try:
-                self.process = self._start()
+                self.process = self._start(self._stacks.fd)
             except OSError as error:  # no process or memory to be had: that passes, and we must outlive it
                 life.died(EXIT_FOUND, now)
                 log("process_not_started", child=self.role, owner=self.owner, error=str(error), state=life.state.value)
@@ -74,6 +79,8 @@ class Child:
         asked = self.life.state is State.STOPPING
         self.life.died(code, now)
         facts = {"child": self.role, "owner": self.owner, "child_pid": self.pid, "state": self.life.state.value}
+        if stacks := self._stacks.take():
+            log("process_stacks", child=self.role, owner=self.owner, child_pid=self.pid, lines=stacks)
         what: dict[str, Any] = {"signal": signal_name(-code)} if code < 0 else {"exit_code": code}
         log("process_ended" if asked and code == 0 else "process_died", **facts, **what)
         if self._cell is not None:
@@ -84,7 +91,7 @@ class Child:
             if now - self.life.aborted_ns > ABORT_S * NS:
                 self.signal(signal.SIGKILL)
         elif self.life.silent(beat, self._limit_s, now):
-            # SIGABRT prints the stacks of a stuck process before it ends.
+            # SIGABRT makes a stuck process write its stacks before it ends.
             log("process_silent", child=self.role, owner=self.owner, child_pid=self.pid, limit_s=self._limit_s)
             self.life.aborted_ns = now
             self.signal(signal.SIGABRT)

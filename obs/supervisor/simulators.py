@@ -48,7 +48,8 @@ def answers(port: int) -> bool:
         return asker.connect_ex(("127.0.0.1", port)) == 0
 
 
-def start(config: Config, venue: str, port: int) -> subprocess.Popen[bytes]:
+def start(config: Config, venue: str, port: int, _stacks: int) -> subprocess.Popen[bytes]:
+    """Start one simulated venue; it has no stacks to tell."""
     folder: Path = config.data_dir / "sim"
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     return subprocess.Popen(command(config, venue, port), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

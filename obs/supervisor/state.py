@@ -12,7 +12,7 @@ from obs.errors import EXIT_CONFIG, EXIT_GOOD, EXIT_STATE
 BACKOFF_S: Final = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60)
 STABLE_S: Final = 60  # after so long without a death the next one counts as the first
 START_S: Final = 60  # a child that has not stamped its first heartbeat by then is stuck
-ABORT_S: Final = 5  # between SIGABRT, which prints where it hangs, and SIGKILL
+ABORT_S: Final = 5  # between SIGABRT, at which it writes where it hangs, and SIGKILL
 FINAL: Final = (EXIT_CONFIG, EXIT_STATE)
 
 

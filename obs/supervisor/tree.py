@@ -54,14 +54,15 @@ class Owner:
             limit_s = heartbeat_limit_s(config, role)
             self.children[role] = Child(role, provider.name, self._starter(role), cell, limit_s, clock)
 
-    def _starter(self, role: str) -> Callable[[], subprocess.Popen[bytes]]:
+    def _starter(self, role: str) -> Callable[[int], subprocess.Popen[bytes]]:
         # The specification is made anew at each start: the list of old sessions has changed.
         memory = self.memory
 
-        def start() -> subprocess.Popen[bytes]:
+        def start(stacks: int) -> subprocess.Popen[bytes]:
             session, board = memory.spec(), memory.board.block.path
             owner, config = self.provider.name, self._config
-            return spawn(ProcessSpec(role, owner, config, memory.counters_path, os.getpid(), self.provider, session, board, self._dsn))
+            spec = ProcessSpec(role, owner, config, memory.counters_path, os.getpid(), self.provider, session, board, self._dsn)
+            return spawn(spec, stacks)
 
         return start
 
@@ -134,7 +135,7 @@ class Tree:
 
     def report(self, event: str, **facts: Any) -> None:
         """Log what happened to a child."""
-        if event in ("process_died", "process_silent", "process_not_started"):
+        if event in ("process_died", "process_silent", "process_stacks", "process_not_started"):
             self._log.warning(event, **facts)
         else:
             self._log.info(event, **facts)

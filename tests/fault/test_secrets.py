@@ -126,7 +126,7 @@ def test_planted_secrets_stay_where_they_belong(demo: Make, dsn: str) -> None:
         words = [sys.executable, "-m", "obs.cli", command, "--data", str(one.data), "--config", str(one.config), "--json"]
         done = subprocess.run(words, capture_output=True, check=False, env=one.environ() | demo_environ(), timeout=60)
         seen[f"obs {command}"] = done.stdout + done.stderr
-    one.restarted("feed", "kis", one.kill("feed", "kis", signal.SIGABRT))  # prints the stacks of all threads
+    one.restarted("feed", "kis", one.kill("feed", "kis", signal.SIGABRT))  # writes the stacks of all threads, which go into the log
     one.more("kis", 500)
     one.finish()
     seen["logs"] = one.log().encode()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,9 @@ def test_feed_stopped_for_good(demo: Make, dsn: str, how: str, tmp_path: Path) -
     else:
         pid = one.pid("feed", "kis")
         one.count("stuck feed")
-        strace = Strace(pid, tmp_path / "strace", "epoll_wait,epoll_pwait", "delay_enter=60000000", threads=False)
-        until("its silence is noticed", lambda: one.logged("process_silent"))
-        strace.close()  # it would keep the dead process from its parent
+        with closing(Strace(pid, tmp_path / "strace", "epoll_wait,epoll_pwait", "delay_enter=60000000", threads=False)):
+            until("its silence is noticed", lambda: one.logged("process_silent"))
+        # Gone before the new one is waited for: it would keep the dead process from its parent.
         one.restarted("feed", "kis", pid, 40.0)
     (silent,) = one.logged("process_silent")
     assert (silent["child"], silent["child_pid"]) == ("feed", pid)

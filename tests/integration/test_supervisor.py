@@ -269,8 +269,11 @@ def test_a_silent_child_gets_sigabrt_which_shows_where_it_hangs(make: Make, empt
     supervisor.child("obs poll upbit", not_pid=pid)
     (died,) = supervisor.log("process_died")
     assert died["signal"] == "SIGABRT"
-    assert "Fatal Python error: Aborted" in supervisor.stderr.read_text()
-    assert "most recent call first" in supervisor.stderr.read_text()
+    (stacks,) = supervisor.log("process_stacks")
+    assert (stacks["child"], stacks["child_pid"], stacks["lines"][0]) == ("poll", pid, "Fatal Python error: Aborted")
+    assert any("most recent call first" in line for line in stacks["lines"])
+    assert any("obs/roles/poll.py" in line for line in stacks["lines"])
+    assert all(line.startswith("{") for line in supervisor.stderr.read_text().splitlines()), "something else stands between the log lines"
     supervisor.stop()
 
 

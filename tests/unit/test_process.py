@@ -32,7 +32,7 @@ class Kept:
         self.started: list[subprocess.Popen[bytes]] = []
         self.child = Child("feed", "kis", self.start, self.cell, LIMIT_S, self.clock)
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, _stacks: int) -> subprocess.Popen[bytes]:
         command = self.commands[min(len(self.started), len(self.commands) - 1)]
         self.started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
         return self.started[-1]
@@ -214,7 +214,7 @@ def test_a_process_that_cannot_be_started_is_tried_again() -> None:
     clock, log = FakeClock(), []
     tries = 0
 
-    def start() -> subprocess.Popen[bytes]:
+    def start(_stacks: int) -> subprocess.Popen[bytes]:
         nonlocal tries
         tries += 1
         if tries < 3:
@@ -233,7 +233,7 @@ def test_a_process_that_cannot_be_started_is_tried_again() -> None:
 
 def test_a_child_without_heartbeats_runs_while_it_lives() -> None:
     clock = FakeClock()
-    child = Child("exchange", "kis", lambda: subprocess.Popen(SLEEP), None, 3600, clock)
+    child = Child("exchange", "kis", lambda _: subprocess.Popen(SLEEP), None, 3600, clock)
     child.turn(lambda *_, **__: None)
     child.turn(lambda *_, **__: None)
     assert child.life.state is State.RUNNING

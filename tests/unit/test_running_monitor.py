@@ -18,7 +18,7 @@ import pytest
 from views import LINK, provider, status
 
 from obs.cli.glance import verdict
-from obs.cli.since import ask, correct
+from obs.cli.running_monitor import ask, correct
 from obs.config import Config, load
 
 TOKEN = "sesame-open-0001"
