@@ -21,7 +21,7 @@ from obs.record.events import event_payload, new_session_id
 from obs.record.schema import DTYPES, EVENT_KINDS
 from obs.ring import Ring, copy_rows, create_ring, fence
 from obs.roles.recorder import Recorder, Rings
-from obs.roles.takeover import Debt, take_over
+from obs.roles.takeover import Debt, FirstOpen, take_over
 from obs.sample import Slots
 from obs.shm import Board, block_path
 
@@ -29,6 +29,11 @@ T0 = 1_784_000_040 * NS  # a whole minute: 2026-07-14T03:34:00Z, 12:34 in Seoul
 CAPACITIES = {"tick": 4096, "event": 1024, "swing": 16, "poll_event": 16, "quarantine": 128}
 VENUES = {"kis": ("kr_stocks", "krx", ("trade",)), "upbit": ("crypto", "kr", ("trade", "book"))}
 SYMBOLS = {"kis": ["005930", "000660", "Q500001"], "upbit": ["KRW-BTC", "KRW-ETH", "KRW-XRP"]}
+
+
+def always(start_ns: int, _: int) -> int:
+    """The first instant of a span at which a venue was open that never closes."""
+    return start_ns
 
 
 @dataclass
@@ -50,12 +55,13 @@ class FakeClock:
 
 @dataclass
 class Rig:
-    """The shared memory of one provider. `fence`: called between the stores of the board."""
+    """The shared memory of one provider. `fence`: called between the stores of the board; `first_open`: see obs.roles.takeover."""
 
     folder: Path
     venue: str = "kis"
     tape: bool = False
     fence: Callable[[], None] = fence
+    first_open: FirstOpen = always
     capacities: dict[str, int] = field(default_factory=lambda: dict(CAPACITIES))
 
     def __post_init__(self) -> None:
@@ -90,7 +96,7 @@ class Rig:
     def feed(self) -> Debt | None:
         """Begin the life of a feed; return what the one before it owed."""
         self.make_recorder()
-        return take_over(self.recorder, self.shm, self.data)
+        return take_over(self.recorder, self.shm, self.data, self.first_open)
 
     def context(self) -> Context:
         return self.provider.context(self.symbols)

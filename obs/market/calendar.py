@@ -132,6 +132,13 @@ class Calendar:
                 return session.open_ns
         raise ValueError(f"no opening within {LOOK_AHEAD_DAYS} days: market={market} venue={venue} ts_ns={ts_ns}")
 
+    def first_open(self, market: str, venue: str, start_ns: int, end_ns: int) -> int | None:
+        """Return the first instant of a span at which trades may come, None if the market is closed throughout."""
+        if self.is_open(market, venue, start_ns):
+            return start_ns
+        opening = self.next_open(market, venue, start_ns)
+        return opening if opening < end_ns else None
+
     def trading_day(self, market: str, venue: str, ts_ns: int) -> int:
         """Return the YYYYMMDD that a trade at `ts_ns` belongs to: the local date, which no session of ours leaves."""
         del venue  # all venues of a market share its date

@@ -124,11 +124,17 @@ class _Feed:
 
     def _take_over(self) -> None:
         recorder = self._recorder
-        debt = take_over(recorder, self._spec.config.ring.dir, self._spec.config.data_dir)
-        if debt is not None:
-            self._log.warning("took_over", of_session=debt.snapshot.session_id, lost=debt.restart.lost, start_ns=debt.restart.start_ns)
+        debt = take_over(recorder, self._spec.config.ring.dir, self._spec.config.data_dir, self._first_open)
+        if restart := recorder.restart:
+            tell = self._log.info if debt is None else self._log.warning
+            tell("took_over", of_session=restart.of_session, lost=restart.lost, start_ns=restart.start_ns, clean=debt is None)
         self._obey()  # Order: after the takeover, which reads the intake that this writes to
         recorder.event("lifecycle", {"what": "feed_started", "pid": os.getpid(), "symbols": int(recorder.watched.sum())})
+
+    def _first_open(self, start_ns: int, end_ns: int) -> int | None:
+        assert self._spec.provider is not None
+        config = self._spec.provider
+        return start_ns if config.hours == "always" else self._calendar.first_open(config.market, config.venue, start_ns, end_ns)
 
     def _schedule(self) -> None:
         """See that what was staged is processed soon, together with what comes meanwhile."""
@@ -230,7 +236,7 @@ class _Feed:
             self._pump.cancel()
         now = self._clock.wall_ns()
         for link in self._links:
-            # Time that was disconnected before the stop is lost; the stop itself is not.
+            # Time that was disconnected before the stop has its own cause; of the stop itself the next start tells.
             if link.state.last_reason == "stopped":
                 self._recorder.forgive(link)
             else:

@@ -264,6 +264,7 @@ class Link:
             if not self.state.closed_market:
                 self.state.closed_market = True
                 self.end_gap(self._clock.wall_ns())
+                self._recorder.settle_restart(self._clock.wall_ns())
                 self._log.info("market_closed", link=self.name)
             await asyncio.sleep(1)
         if self.state.closed_market:

@@ -21,7 +21,7 @@ _REMEMBERED: Final = 64  # gaps that a step may lie inside
 
 @dataclass(frozen=True)
 class RestartGap:
-    """What a dead feed left to say, just before the first record of the next."""
+    """What an earlier feed left to say, just before the first record of the next. `lost`: inputs it had received and not published."""
 
     start_ns: int
     lost: int | None

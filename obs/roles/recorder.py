@@ -124,7 +124,7 @@ class Recorder:
         self._losses = Losses(self.events, self.name, self.slots.symbol)
 
     def begin(self, dead: Snapshot | None, restart: RestartGap | None) -> None:
-        """Take over: the bucket numbers go on after a dead feed's, and its restart gap is owed."""
+        """Take over: the bucket numbers go on after an earlier feed's, and its restart gap is owed."""
         now = self.clock.wall_ns()
         head = self.intake.head
         head["session_id"] = self.session_id.encode()
@@ -310,8 +310,14 @@ class Recorder:
             self._publish_restart(int(records["ts_ns"][0]), records)
         self.totals.records += len(records)
 
+    def settle_restart(self, end_ns: int) -> None:
+        """Tell the gap that an earlier feed left, if it is owed: the venue has closed, so that no record of ours will end it."""
+        if self.restart is not None:
+            self._publish_restart(end_ns)
+            self._commit()
+
     def _publish_restart(self, end_ns: int, records: np.ndarray | None = None) -> None:
-        """Tell the gap that a dead feed left, and right behind it our first `records`."""
+        """Tell the gap that an earlier feed left, and right behind it our first `records`."""
         restart, self.restart = self.restart, None
         assert restart is not None
         head = self.intake.head

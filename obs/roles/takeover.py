@@ -1,12 +1,14 @@
 """What a feed takes over from the feed before it: the counts that one never published, and the gap it left.
 
-Read from the intake cell, which outlives every process, and from the rings the dead feed published to. Nothing here is
+Read from the intake cell, which outlives every process, and from the rings the dead feed published to; where the host has been started
+anew, from the file of the sessions. A feed that was stopped in order owes no counts, but its gap all the same. Nothing here is
 changed by doing it twice: a feed that dies in the middle of its takeover leaves it to the next, which repeats the same
 events under the same names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,10 +26,13 @@ from obs.roles.losses import RestartGap
 from obs.roles.recorder import Recorder
 from obs.segment.cursor import SegmentCursor
 from obs.segment.format import Series
+from obs.segment.sessions import read_sessions
 from obs.segment.textlog import day_files, text_lines
 from obs.shm import block_path
 
 _READ_ROWS: Final = 10_000
+
+FirstOpen = Callable[[int, int], int | None]
 
 
 class Debt(NamedTuple):
@@ -41,20 +46,41 @@ class Debt(NamedTuple):
     restart: RestartGap
 
 
-def take_over(recorder: Recorder, ring_dir: Path, data_dir: Path) -> Debt | None:
+def take_over(recorder: Recorder, ring_dir: Path, data_dir: Path, first_open: FirstOpen) -> Debt | None:
     """Publish what a dead feed counted and never told, and begin; return what it owed.
 
     The gap that it left is told with the recorder's first record. Order: the counts first. Should we die before `begin`, the
-    next feed finds the intake of the dead one and tells the same again.
+    next feed finds the intake of the dead one and tells the same again. `first_open`: see absence_of.
     """
-    dead = read_intake(recorder.board["intake"])
-    debt = debt_of(dead, ring_dir, data_dir, recorder.clock.wall_ns())
-    if debt is not None:
+    dead, now_ns = read_intake(recorder.board["intake"]), recorder.clock.wall_ns()
+    debt = debt_of(dead, ring_dir, data_dir, now_ns)
+    if debt is None:
+        restart = absence_of(dead, data_dir, recorder.session_id, now_ns, first_open)
+    else:
+        nothing = not debt.restart.lost and first_open(min(debt.restart.start_ns, now_ns), now_ns) is None
+        restart = None if nothing else debt.restart
         told = counts_payloads(debt.snapshot, debt.tick_seq, debt.lost_trades, debt.lost_quotes, debt.lost_quarantined)
         for symbol, payload in told:
             recorder.event("counts", payload, symbol=symbol or "")
-    recorder.begin(dead, debt.restart if debt is not None else None)
+    recorder.begin(dead, restart)
     return debt
+
+
+def absence_of(snapshot: Snapshot | None, data_dir: Path, session_id: str, now_ns: int, first_open: FirstOpen) -> RestartGap | None:
+    """Return the gap that an ordered stop left; None if nothing came before us, or the venue was closed all the time.
+
+    `snapshot`: of a feed that owes nothing. `session_id`: ours. `first_open` returns the first instant of a span (UTC ns, start and end)
+    at which the venue was open, None if there is none. What ended with its host is told by its archive writer.
+    """
+    if snapshot is not None:
+        of_session, start_ns, told_ns = snapshot.session_id, int(snapshot.head["last_recv_ns"]), int(snapshot.head["restart_told_ns"])
+    else:
+        before = [session for session in read_sessions(data_dir, provider_of(session_id)) if session.session_id != session_id]
+        if not before or before[-1].ended is None or before[-1].host_death:
+            return None
+        of_session, start_ns, told_ns = before[-1].session_id, before[-1].ended_ns, 0
+    lost_from = first_open(min(start_ns, now_ns), now_ns)
+    return None if lost_from is None else RestartGap(_known_apart(lost_from, told_ns), 0, of_session)
 
 
 def debt_of(snapshot: Snapshot | None, ring_dir: Path, data_dir: Path, now_ns: int) -> Debt | None:
@@ -102,9 +128,12 @@ def _restart(snapshot: Snapshot, lost: int, last_record_ns: int, now_ns: int) ->
     starts = [int(head[name]) for name in ("gap_start_ns", "last_recv_ns") if head[name]]
     if lost and last_record_ns:
         starts.append(last_record_ns)
-    start_ns = min(starts, default=now_ns)
-    # By its start a gap is known: a clock that stepped back must not make two of them one.
-    return RestartGap(start_ns - int(start_ns == head["restart_told_ns"]), lost, snapshot.session_id)
+    return RestartGap(_known_apart(min(starts, default=now_ns), int(head["restart_told_ns"])), lost, snapshot.session_id)
+
+
+def _known_apart(start_ns: int, told_ns: int) -> int:
+    """By its start a gap is known: a clock that stepped back must not make two of them one."""
+    return start_ns - int(start_ns == told_ns)
 
 
 def _ring(ring_dir: Path, data_dir: Path, session_id: str, name: str) -> Ring | None:

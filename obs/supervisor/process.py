@@ -105,6 +105,10 @@ class Child:
             self.signal(signal.SIGTERM)
         self.life.asked_to_stop(self._clock.mono_ns())
 
+    def close(self) -> None:
+        """Give back what was kept for it; afterwards it cannot be started again."""
+        self._stacks.close()
+
     def signal(self, number: int) -> None:
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, number)

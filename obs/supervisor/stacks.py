@@ -18,7 +18,7 @@ class Stacks:
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("obs-stacks", os.MFD_CLOEXEC)
-        weakref.finalize(self, os.close, self.fd)
+        self.close = weakref.finalize(self, os.close, self.fd)  # at last with us; a second call does nothing
 
     def take(self) -> list[str]:
         """Return the lines that the dead process has written, without blank ones and the list of modules; and be empty."""

@@ -211,6 +211,8 @@ class Tree:
         for role in SINKS:
             self._phase(role, [children[role]], _SINK_S[role], _never)
         self._end_current(owner)
+        for child in children.values():
+            child.close()
         owner.memory.close()
         self.owners[self.owners.index(owner)] = self._owner(owner.provider)
 

@@ -382,6 +382,7 @@ class _Provider:
 
 
 _EVENT_KEYS = ("event_type", "timestamp", "session_id", "provider", "event_ring", "event_seq", "ts_ns")
+_NEVER = 2**62  # when nothing more was received
 _DEBT = ("lost_trades", "lost_quotes", "lost_quarantined", "tick_seq")
 
 
@@ -416,7 +417,7 @@ class _Walk:
 
     def end(self) -> None:
         if self._at + 1 < len(self._sent.k):
-            self._explain(len(self._sent.k), self._rest(), 2**62)
+            self._explain(len(self._sent.k), self._rest(), _NEVER)
 
     def _explain(self, at: int, skipped: int, recv_ns: int) -> None:
         """Explain the inputs behind self._at and before `at`, between two receive times; `skipped`: sequences in gap rows."""
@@ -430,7 +431,7 @@ class _Walk:
         where = f"{missing} inputs sent behind {self._session} seq {self._seq} ({self._recv_ns}..{recv_ns}), {skipped} in archive gaps"
         if self._in_a_gap(recv_ns):
             verdict.unreceived += missing - skipped
-        elif self._at_a_stop(at - (missing - skipped), at, recv_ns):
+        elif recv_ns == _NEVER and self._at_a_stop(at - (missing - skipped), at):
             verdict.unread_at_stop += missing - skipped
         else:
             self._owner.say(f"no gap row explains {where}")
@@ -440,11 +441,11 @@ class _Walk:
         between = [(start, lost) for start, end, lost in self._spans if min(end, recv_ns) > max(start, self._recv_ns)]
         return bool(between) and (not any(lost for _, lost in between) or min(between)[0] <= self._recv_ns)
 
-    def _at_a_stop(self, first: int, after: int, recv_ns: int) -> bool:
-        """Whether these were on their way when the feed was asked to stop, and closed by it in order."""
+    def _at_a_stop(self, first: int, after: int) -> bool:
+        """Whether these were on their way when the feed was asked to stop for the last time, and closed by it in order."""
         times = self._sent.t_ns[first:after]
         ends = {self._sent.ends.get(conn, {}).get("why") for conn in set(self._sent.conn[first:after])}
-        asked = any(stop - _STOP_NS < times[0] and times[-1] <= stop and self._recv_ns <= stop < recv_ns for stop in self._stops)
+        asked = any(stop - _STOP_NS < times[0] and times[-1] <= stop and self._recv_ns <= stop for stop in self._stops)
         return asked and ends <= {"client closed", "client gone"}
 
 

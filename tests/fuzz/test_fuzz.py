@@ -9,6 +9,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ _EXAMPLES = 20_000 if LONG else 200
 _START_S = 60  # generous: the start of the child and the reading of the corpus
 _FOLDER = Path(__file__).parent
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+Hunts = dict[str, tuple[Path, Future[subprocess.CompletedProcess[str]]]]  # by target: where what it finds goes, its result
 INPUTS = [pytest.param(target, data, id=f"{target.name}-{name}") for target in TARGETS.values() for name, data in target.corpus.items()]
 
 
@@ -52,12 +55,21 @@ def test_hurt_inputs(target: Target) -> None:
     judge()
 
 
+@pytest.fixture(scope="module")
+def hunts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunts]:
+    """A hunt for each target, with the folder of what it finds; all of them are begun, one for each processor at a time."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        folders = {name: tmp_path_factory.mktemp(name) for name in TARGETS}
+        yield {name: (folder, pool.submit(fuzz, name, folder)) for name, folder in folders.items()}
+
+
 @EACH_TARGET
-@pytest.mark.timeout(SECONDS + _START_S + 30)
-def test_coverage_guided(target: Target, tmp_path: Path) -> None:
+@pytest.mark.timeout((SECONDS + _START_S) * len(TARGETS) + 30)  # its turn may be the last
+def test_coverage_guided(target: Target, hunts: Hunts) -> None:
     """No input is found that breaks the contract; a crash file is kept by copying it to tests/fuzz/corpus/<target>/found_<what>."""
-    done = fuzz(target.name, tmp_path)
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{[path.read_bytes() for path in tmp_path.glob('crash-*')]}"
+    folder, hunt = hunts[target.name]
+    done = hunt.result()
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{[path.read_bytes() for path in folder.glob('crash-*')]}"
     assert "stat::number_of_executed_units" in done.stdout, done.stdout[-1000:]
 
 

@@ -89,6 +89,20 @@ def test_next_open(year: Calendar, market: str, venue: str, instant: str, expect
     assert year.next_open(market, venue, at(instant, zone)) == at(expected, zone)
 
 
+FIRST = [
+    ("kr_stocks", "krx", "2026-09-15T14:00:00", "2026-09-15T14:05:00", "2026-09-15T14:00:00"),
+    ("kr_stocks", "krx", "2026-09-15T21:00:00", "2026-09-16T09:05:00", "2026-09-16T07:00:00"),
+    ("kr_stocks", "krx", "2026-09-15T21:00:00", "2026-09-16T07:00:00", None),
+    ("kr_stocks", "krx", "2026-09-18T20:00:00", "2026-09-20T23:00:00", None),
+    ("crypto", "kr", "2026-09-19T03:00:00", "2026-09-19T03:00:01", "2026-09-19T03:00:00"),
+]
+
+
+@pytest.mark.parametrize(("market", "venue", "start", "end", "expected"), FIRST)
+def test_first_open_of_a_span(year: Calendar, market: str, venue: str, start: str, end: str, expected: str | None) -> None:
+    assert year.first_open(market, venue, at(start), at(end)) == (at(expected) if expected else None)
+
+
 def test_lead_opens_early(year: Calendar) -> None:
     ts_ns = at("2026-09-15T06:50:00")
     assert not year.is_open("kr_stocks", "krx", ts_ns)

@@ -49,5 +49,6 @@ def test_its_memory_goes_with_it() -> None:
     name = os.readlink(f"/proc/self/fd/{stacks.fd}")
     assert "obs-stacks" in name
     fd = stacks.fd
-    del stacks
+    for _ in range(2):
+        stacks.close()
     assert not os.path.exists(f"/proc/self/fd/{fd}") or os.readlink(f"/proc/self/fd/{fd}") != name

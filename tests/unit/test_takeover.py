@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from obs.clock import NS, minute_of
 from obs.ledger import broken_identity, counts_payloads
 from obs.ledger import read as read_intake
+from obs.record.events import new_session_id
 from obs.roles.takeover import debt_of
+from obs.segment.sessions import SessionStart, append_end, append_start
 
 MS = 10**6
 
@@ -321,6 +323,117 @@ def test_told_and_killed_before_it_is_noted_the_gap_is_told_again_longer(rig: Ri
     assert one["gap_end_ns"] < other["gap_end_ns"]
     assert (one["lost"], other["lost"]) == (1, 2), "the longest counts, and it counts everything"
     check_ledger(rig)
+
+
+# --- an ordered stop
+
+
+def test_what_an_ordered_stop_missed_is_a_gap_up_to_the_next_record(rig: Rig) -> None:
+    trades, context = KisTrades(), rig.context()
+    rig.feed()
+    rig.recorder.message(trades.trade("005930"), rig.clock.wall, context)
+    rig.recorder.stop()
+    stopped, of_session = rig.clock.wall, rig.session_id
+    rig.clock.forward(100 * NS)
+    rig.begin_session()
+    assert rig.feed() is None, "it owes no counts"
+    assert rig.gaps() == []
+    rig.recorder.message(trades.trade("005930"), rig.clock.wall, context)
+    rig.recorder.turn(rig.clock.forward(NS))
+    (gap,) = rig.gaps()
+    assert (gap["reason"], gap["scope"], gap["symbol"], gap["lost"], gap["of_session"]) == ("restart", "scalp", None, 0, of_session)
+    assert (gap["gap_start_ns"], gap["gap_end_ns"]) == (stopped, int(rig.rows("tick")["ts_ns"][-1]))
+    rig.recorder.stop()
+    assert len(rig.gaps()) == 1
+    check_ledger(rig)
+
+
+def test_a_feed_that_dies_before_it_tells_leaves_that_to_the_next(rig: Rig) -> None:
+    rig.feed()
+    rig.recorder.stop()
+    stopped = rig.clock.wall
+    for _ in range(2):
+        rig.clock.forward(10 * NS)
+        rig.feed()
+    rig.recorder.stop()
+    (gap,) = rig.gaps()
+    assert (gap["gap_start_ns"], gap["gap_end_ns"]) == (stopped, rig.clock.wall)
+
+
+def test_while_the_venue_was_closed_nothing_was_missed(rig: Rig) -> None:
+    rig.feed()
+    rig.recorder.stop()
+    asked: list[tuple[int, int]] = []
+
+    def closed(start_ns: int, end_ns: int) -> None:
+        asked.append((start_ns, end_ns))
+
+    rig.first_open, stopped = closed, rig.clock.wall
+    rig.clock.forward(100 * NS)
+    rig.feed()
+    rig.recorder.stop()
+    assert asked == [(stopped, rig.clock.wall)]
+    assert rig.gaps() == []
+
+
+def test_it_is_told_from_the_opening_on_and_at_the_close_without_a_record(rig: Rig) -> None:
+    rig.feed()
+    rig.recorder.stop()
+    opening = rig.clock.forward(50 * NS)
+    rig.first_open = lambda *_: opening
+    rig.clock.forward(50 * NS)
+    rig.feed()
+    closing = rig.clock.forward(7 * NS)
+    for _ in range(2):
+        rig.recorder.settle_restart(closing)
+    (gap,) = rig.gaps()
+    assert (gap["gap_start_ns"], gap["gap_end_ns"]) == (opening, closing)
+    rig.first_open = lambda *_: None
+    rig.feed()  # killed behind that: what was told is not owed any more
+    rig.recorder.stop()
+    assert len(rig.gaps()) == 1
+
+
+@pytest.mark.parametrize("owed", [False, True])
+def test_killed_at_night_only_what_was_received_is_lost(rig: Rig, owed: bool) -> None:
+    rig.feed()
+    if owed:
+        rig.recorder.message(KisTrades().trade("005930"), rig.clock.wall, rig.context())
+        rig.recorder.process()
+    rig.first_open = lambda *_: None
+    rig.clock.forward(NS)
+    rig.feed()
+    rig.recorder.stop()
+    assert [gap["lost"] for gap in rig.gaps()] == ([1] if owed else [])
+    check_ledger(rig)
+
+
+@pytest.mark.parametrize("end", ["clean", "host_death", "none", "first"])
+def test_after_a_start_of_the_host_the_file_of_the_sessions_tells(rig: Rig, end: str) -> None:
+    if end != "first":
+        old = new_session_id("kis", rig.clock.wall)
+        append_start(rig.data, SessionStart(old, "kis", rig.clock.wall, "host", "boot", "1", "hash", {"tick": 16}))
+        rig.clock.forward(50 * NS)
+    stopped = rig.clock.wall
+    if end in ("clean", "host_death"):
+        append_end(rig.data, "kis", old, stopped, {"tick": 3}, host_death=end == "host_death")
+    rig.clock.forward(50 * NS)
+    rig.begin_session()
+    append_start(rig.data, SessionStart(rig.session_id, "kis", rig.clock.wall, "host", "boot2", "1", "hash", {"tick": 16}))
+    rig.feed()
+    rig.recorder.stop()
+    told = [(gap["gap_start_ns"], gap["gap_end_ns"], gap["of_session"]) for gap in rig.gaps()]
+    assert told == ([(stopped, rig.clock.wall, old)] if end == "clean" else [])
+
+
+def test_a_clock_that_was_put_back_meanwhile_makes_no_gap_that_ends_before_it_begins(rig: Rig) -> None:
+    rig.feed()
+    rig.recorder.stop()
+    rig.clock.wall -= 3600 * NS
+    rig.feed()
+    rig.recorder.stop()
+    (gap,) = rig.gaps()
+    assert gap["gap_start_ns"] <= gap["gap_end_ns"] == rig.clock.wall
 
 
 def test_with_its_ring_gone_all_that_was_pending_counts_as_lost(rig: Rig) -> None:
