@@ -209,6 +209,9 @@ WHERE provider = %(provider)s AND symbol = %(symbol)s AND ts > %(from_ts)s AND t
 SELECT * FROM scalp_1m_bars
 WHERE provider = %(provider)s AND symbol = %(symbol)s AND minute >= %(from_ts)s AND minute < %(to_ts)s ORDER BY minute;
 
+-- name: has_bars
+SELECT EXISTS (SELECT FROM scalp_1m_bars WHERE provider = %(provider)s AND symbol = %(symbol)s) AS found;
+
 -- name: day_symbols
 -- Bars lie by provider, symbol and minute: asked for each symbol in turn, a day costs its own bars and not those of all days.
 WITH RECURSIVE known AS (

@@ -67,6 +67,9 @@ class OnTerminal:
                 self.screen += data
         return self.screen
 
+    def types(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
     def sees(self, text: bytes, deadline_s: float = 20.0) -> None:
         until(f"{text!r} on the terminal", lambda: text in self.read(), deadline_s)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from obs.cli.providers import known_providers
 from obs.config import Config
 from obs.errors import ConfigError, ObsError
 from obs.monitor.gaps import about as about  # one fact, one place; the commands say archive.about
@@ -33,7 +34,7 @@ def add_filters(parser: argparse.ArgumentParser, *, symbol: bool = True, date: b
     """Add the filters that several commands share."""
     parser.add_argument("--provider", metavar="P", help="of this provider alone (the name of its section)")
     if date:
-        parser.add_argument("--date", metavar="D", type=day, help="of this path date alone: YYYYMMDD")
+        parser.add_argument("--date", metavar="D", type=day, help="of this path date alone, a day of the market: YYYYMMDD")
     if symbol:
         parser.add_argument("--symbol", metavar="S", help="of this symbol alone, with the gaps that concern it")
 
@@ -49,16 +50,6 @@ def require(data_dir: Path, provider: str | None = None) -> None:
         raise ObsError(f"nothing of a provider {provider!r} in {data_dir}; there are: {', '.join(known) or 'none'}")
 
 
-def known_providers(config: Config) -> list[str]:
-    """Return the providers that are configured, or of which the data directory holds anything."""
-    root = config.data_dir
-    known = {one.name for one in config.providers}
-    known |= {series.provider for dataset in RINGS for series in series_of(root, dataset)}
-    known |= {path.name for path in (root / "system" / "events").glob("*") if path.is_dir()}
-    known |= {path.stem for folder in ("days", "sessions") for path in (root / "system" / folder).glob("*.jsonl")}
-    return sorted(known)
-
-
 def require_provider(config: Config, provider: str | None) -> None:
     """Raise ObsError if neither the configuration nor the data directory knows `provider`: nothing found of it is no all-clear."""
     if provider is None or config.provider(provider) is not None:
@@ -67,6 +58,34 @@ def require_provider(config: Config, provider: str | None) -> None:
     if provider not in known:
         where = f"it is neither configured nor in {config.data_dir}"
         raise ObsError(f"nothing is known of a provider {provider!r}: {where}; there are: {', '.join(known) or 'none'}")
+
+
+def other_dates(config: Config, provider: str | None, date: str | None) -> str:
+    """Return what to say of a path date of which there is nothing at all, if there is something of a day before or after; else ""."""
+    if date is None:
+        return ""
+    from obs.monitor.day import zone_of
+    from obs.monitor.slots import foreign
+
+    known: dict[str, list[str]] = {}  # date -> of whom
+    zones = []
+    for name in known_providers(config) if provider is None else [provider]:
+        zones.append(f"{name}: {zone_of((config.provider(name) or foreign(config.data_dir, name)).market)}")
+        for one in _dates(config.data_dir, name):
+            known.setdefault(one, []).append(name)
+    near = [max((one for one in known if one < date), default=""), min((one for one in known if one > date), default="")]
+    if date in known or not any(near):
+        return ""
+    there = " and ".join(f"{one} ({', '.join(known[one])})" for one in near if one)
+    return f"there is nothing of {date}; the nearest days that have anything: {there}. A date is a day of the market ({', '.join(zones)})"
+
+
+def _dates(data_dir: Path, provider: str) -> set[str]:
+    """Return the path dates of which a provider has anything."""
+    from obs.segment.textlog import day_files
+
+    found = {folder.name for dataset in RINGS for series in series_of(data_dir, dataset, provider) for folder in series.day_folders()}
+    return found | {path.stem for path in day_files(data_dir / "system" / "events" / provider)}
 
 
 def series_of(data_dir: Path, dataset: str, provider: str | None = None) -> list[Series]:

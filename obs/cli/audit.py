@@ -9,6 +9,7 @@ from typing import Final
 from obs.cli import archive
 from obs.cli.progress import progress, sizes
 from obs.cli.report import show
+from obs.cli.terminal import complain
 from obs.config import Config
 from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN, ConfigError, ObsError
 
@@ -24,7 +25,8 @@ EXITS: Final = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--date", metavar="D", type=archive.day, help="this path date alone: YYYYMMDD (default: the whole archive)")
+    told = "this path date alone, a day of the market: YYYYMMDD (default: the whole archive)"
+    parser.add_argument("--date", metavar="D", type=archive.day, help=told)
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
@@ -46,4 +48,6 @@ def run(args: argparse.Namespace, config: Config) -> int:
         read = sum(sizes(archive.archive_files(config.data_dir, None, args.date)))
         with progress("audit", read, unit="bytes") as told:
             report = audit.run(config, date=args.date, dsn=dsn, away=away, told=told)
+        if hint := archive.other_dates(config, None, args.date):
+            complain("audit", hint)
         return show(report, as_json=args.json)

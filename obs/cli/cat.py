@@ -38,15 +38,18 @@ def run(args: argparse.Namespace, config: Config) -> int:
     else:
         archive.require(config.data_dir, args.provider)
         files = archive.archive_files(config.data_dir, args.provider, args.date, (args.dataset,))
-    damaged = 0
+    damaged = read = 0
     with through("cat", files, wanted=goes_to_file()) as shown:
         for path in shown:
+            read += 1
             for block in _blocks(path, args.symbol):
                 if isinstance(block, str):
                     damaged += 1
                     complain("cat", f"{path}: {block}")
                 else:
                     sys.stdout.buffer.write(block)
+    if not read and not args.paths and (hint := archive.other_dates(config, args.provider, args.date)):
+        complain("cat", hint)
     return EXIT_FOUND if damaged else EXIT_GOOD
 
 

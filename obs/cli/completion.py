@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from obs.cli import archive
+from obs.cli.providers import known_providers
 from obs.cli.terminal import complain, print_json
 from obs.config import Config
 from obs.errors import EXIT_GOOD, ConfigError
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if args.shell == "words":
         if args.what is None:
             raise ConfigError(f"obs completion words: of what? {' or '.join(WORDS)}")
-        found = archive.known_providers(config) if args.what == "providers" else symbols(config, args.provider)
+        found = known_providers(config) if args.what == "providers" else symbols(config, args.provider)
         if args.json:
             print_json(found)
         elif found:
@@ -130,5 +130,5 @@ def _wanted(config: Config, provider: str | None) -> Iterator[str]:
     """Yield the symbols that a running provider wants: of a demo, whose symbols stand in no file."""
     from obs.monitor.slots import read_board
 
-    for name in archive.known_providers(config) if provider is None else [provider]:
+    for name in known_providers(config) if provider is None else [provider]:
         yield from ((read_board(config, name) or {}).get("wanted") or {}).get("symbols", ())

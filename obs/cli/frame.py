@@ -1,7 +1,8 @@
 """One frame of `obs top`: what is shown of one look, in so many columns and lines; pure.
 
 A frame is lines of (text, style) pieces; a style is one of STYLES. Nothing is wider than the terminal, and there are never more lines than
-it has: what matters most stands first, the slots get the lines that are left.
+it has: what matters most stands first, the slots get the lines that are left, those in trouble before the others. What a person has to
+act on is broken into lines, never cut.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from obs.cli.columns import number
-from obs.cli.glance import advice, colour_of, lag, market, said, urgent, verdict
+from obs.cli.glance import advice, colour_of, lag, market, said, spared, urgent, verdict
 from obs.cli.terminal import fitted, pad, plain, width
 from obs.monitor.live import SPARK_S
 
@@ -61,13 +62,17 @@ def frame(look: Look, columns: int, rows: int, *, chosen: int = 0, paused: bool 
     status = look.status
     foot = [_keys(status, chosen, paused)] if keys else []
     air: list[Row] = [[]] if rows >= _AIRY else []
-    out = [_title(look, columns, paused), *_reasons(status, columns)]
+    title, told = _title(look, columns, paused)
+    out = [title, *told, *_reasons(status, columns)]
     if status["running"]:
         out += [*air, _host(status), *air, *_providers(status, columns, chosen)]
         providers = status["providers"]
         if providers:
             one = providers[min(chosen, len(providers) - 1)]
-            out += [*air, _ledger(one), _rings(one), *_processes(status, one["name"], look.cpu, columns), *air]
+            out += [*air, *_flowing(_ledger(one), columns)]
+            for text in one["ledger"]:
+                out += _wrapped(plain(f"LEDGER of {one['name']}: {text}"), "wrong", columns)
+            out += [*_flowing(_rings(one, columns), columns), *_processes(status, one["name"], look.cpu, columns), *air]
             out += _slots(look, one["name"], columns, rows - len(out) - len(foot))
     out = out[: rows - len(foot)]
     out += [[] for _ in range(rows - len(foot) - len(out))] if keys else []
@@ -94,27 +99,48 @@ def bar(share: float, style: str, size: int = _BAR) -> Row:
     return [(full, style), ("░" * (size - len(full)), "faint")]
 
 
-def _title(look: Look, columns: int, paused: bool) -> Row:
+def _title(look: Look, columns: int, paused: bool) -> tuple[Row, list[Row]]:
+    """Return the title, and the lines of a verdict that it has no room for. Of a red one the reasons follow on lines of their own."""
     status = look.status
     first = verdict(status)
-    word = first.text.split(maxsplit=1)[0]
+    word, _, text = first.text.partition("  ")
     right = f"{'PAUSED  ' if paused else ''}{status['ts'][:19].replace('T', ' ')} UTC "
-    # Of a red verdict the reasons follow on lines of their own.
-    left = f" obs  {first.text}" if status["running"] and status["health"]["ok"] else f" obs  {word}"
-    if width(left) + width(right) + 1 > columns:
-        left = f" obs  {word}"
-    return [(pad(left, columns - width(right)) + right, f"title {first.colour}")]
+    left, told = f" obs  {word}", list[Row]()
+    if status["running"] and status["health"]["ok"]:
+        if width(left) + 2 + width(text) + width(right) < columns:
+            left += f"  {text}"
+        elif first.colour != "good":
+            told = list(_wrapped(text, str(first.colour), columns))
+    return [(pad(left, columns - width(right)) + right, f"title {first.colour}")], told
+
+
+def _wrapped(text: str, style: str, columns: int, indent: str = "") -> Iterator[Row]:
+    for line in textwrap.wrap(text, columns, initial_indent=indent, subsequent_indent=indent or "    ", break_on_hyphens=False):
+        yield [(line, style)]
+
+
+def _flowing(pieces: Sequence[Row], columns: int) -> Iterator[Row]:
+    """Yield as many rows as pieces need that must not be cut in two."""
+    row: Row = []
+    used = 0
+    for piece in pieces:
+        size = sum(width(text) for text, _ in piece)
+        if row and used + size > columns:
+            yield row
+            row, used = [("    ", "")], 4
+        row = [*row, *piece]
+        used += size
+    yield row
 
 
 def _reasons(status: dict[str, Any], columns: int) -> Iterator[Row]:
     if not status["running"]:
-        yield [(verdict(status).text.partition("  ")[2], "wrong")]
+        yield from _wrapped(verdict(status).text.partition("  ")[2], "wrong", columns)
         return
     found = urgent(status["health"]["details"])
     for one in found[:_REASONS]:
-        yield [(said(one, status), colour_of(one))]
-        for line in textwrap.wrap(f"do: {advice(one)}", columns - 4, break_on_hyphens=False):
-            yield [(f"    {line}", "faint")]
+        yield from _wrapped(said(one, status), colour_of(one), columns)
+        yield from _wrapped(f"do: {advice(one)}", "faint", columns, "    ")
     if len(found) > _REASONS:
         yield [(f"… {len(found) - _REASONS} reasons more: obs status", "wrong")]
 
@@ -139,7 +165,8 @@ def _providers(status: dict[str, Any], columns: int, chosen: int) -> Iterator[Ro
             _rate(rates.get("inputs")), _rate(rates.get("records")), f"{one['gaps']:,}", None if venue is None else f"{venue:.0f} ms",
             lag(tick.get("archive_lag_s")), lag(tick.get("load_lag_s")), one["mitigation_level"],
         ))  # fmt: skip
-    first, *rest = fitted(head, rows, head[3:], columns, ("level", "venue", "in/s", "links", "state", "database", "archive", "slots"))
+    spare = ("level", "venue", "in/s", "links", "state", "database", "archive", "slots")
+    first, *rest = fitted(head, rows, head[3:], columns, spared(spare, head, rows, ("level",)))
     yield [(first, "faint")]
     red = {one["provider"] for one in status["health"]["details"] if not one.get("expected")}
     for place, (line, one) in enumerate(zip(rest, status["providers"], strict=True)):
@@ -151,27 +178,34 @@ def _rate(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def _ledger(one: dict[str, Any]) -> Row:
-    """What came in, and how far it is: figures that only lag are plain, what has no fate is red."""
+def _ledger(one: dict[str, Any]) -> list[Row]:
+    """What came in, and how far it is, in pieces that must not be cut in two: figures that only lag are plain."""
     tick = one["rings"].get("tick")
-    row: Row = [(f"{one['name']}  ", "bold"), (f"{one['messages']:,} messages → {one['inputs']:,} inputs", "")]
+    pieces: list[Row] = [[(f"{plain(one['name'])}  ", "bold"), (f"{one['messages']:,} messages → {one['inputs']:,} inputs", "")]]
     if tick is not None:
         waits = {"archived": tick["published"] - tick["archived"], "loaded": tick["published"] - tick.get("loaded", tick["published"])}
-        row += [(f" → {tick['published']:,} records", "")]
+        pieces.append([(f" → {tick['published']:,} records", "")])
         for name, waiting in waits.items():
-            row += [(f" → {name}", ""), (f" ({waiting:,} wait)" if waiting else " all", "faint")]
-    for name in ("quarantined", "rejected"):
-        if one.get(name):
-            row += [(f"  {one[name]:,} {name}", "warning")]
-    return row + [(f"  LEDGER: {text}", "wrong") for text in one["ledger"]]
+            pieces.append([(f" → {name}", ""), (f" ({waiting:,} wait)" if waiting else " all", "faint")])
+    pieces += [[(f"  {one[name]:,} {name}", "warning")] for name in ("quarantined", "rejected") if one.get(name)]
+    return pieces
 
 
-def _rings(one: dict[str, Any]) -> Row:
-    row: Row = [("rings  ", "faint")]
-    for name, ring in one["rings"].items():
-        style = "wrong" if ring["used"] >= 0.5 else "warning" if ring["used"] >= 0.1 else "good"
-        row += [(f"{name} ", ""), *bar(ring["used"], style, 4), (f" {ring['used']:.1%}   ", "faint")]
-    return row
+def _rings(one: dict[str, Any], columns: int) -> list[Row]:
+    """How full each ring is; without bars where these would need a second line."""
+    pieces: list[Row] = []
+    for has_bar in (True, False):
+        pieces = [[("rings  ", "faint")], *(_ring(name, ring["used"], has_bar) for name, ring in one["rings"].items())]
+        if sum(width(text) for piece in pieces for text, _ in piece) <= columns:
+            break
+    return pieces
+
+
+def _ring(name: str, used: float, has_bar: bool) -> Row:
+    style = "wrong" if used >= 0.5 else "warning" if used >= 0.1 else "good"
+    if has_bar:
+        return [(f"{name} ", ""), *bar(used, style, 4), (f" {used:.1%}  ", "faint")]
+    return [(f"{name} ", ""), (f"{used:.1%}  ", "faint" if style == "good" else style)]
 
 
 def _processes(status: dict[str, Any], provider: str, cpu: dict[int, float], columns: int) -> Iterator[Row]:
@@ -193,32 +227,45 @@ def _slots(look: Look, provider: str, columns: int, room: int) -> Iterator[Row]:
     slots = look.slots.get(provider)
     if slots is None or room < 2:
         return
-    named = any(row["name"] for row in slots["slots"])
+    rows = slots["slots"]
+    named = any(row["name"] for row in rows)
+    prices = look.prices.get(provider, {})
+    wide = (
+        max((width(plain(row["symbol"])) for row in rows), default=0),
+        max((len(number(prices[row["symbol"]].price)) for row in rows if row["symbol"] in prices), default=0),
+    )
     for detail in (2, 1, 0) if named else (1, 0):
-        cells = [_slot(row, slots, look, detail) for row in slots["slots"]]
+        cells = [_slot(row, slots, look, detail, wide) for row in rows]
         size = max((sum(width(text) for text, _ in cell) for cell in cells), default=1) + 3
         fit = max(1, (columns + 3) // size) * (room - 1)
         if fit >= len(cells):
             break
-    more = f"; {len(cells) - fit} more do not fit here" if len(cells) > fit else ""
+    more = ""
+    if len(cells) > fit:  # those that want a look come first, then the others in their order
+        troubled = [_wants_a_look(row, prices, look.now_ns) for row in rows]
+        cells = [cells[at] for at in sorted(range(len(cells)), key=lambda at: not troubled[at])]
+        left = sum(troubled) - fit
+        more = f"; {len(cells) - fit} more do not fit here" + (f", {left} of them not well: obs slots" if left > 0 else ", all well")
     what = "price, seconds since its record" + (f", last {_SPARK * SPARK_S} s" if detail else "") + ", trigger"
-    yield [(f"slots of {provider}: {what}{more}", "faint")]
+    yield [(f"slots of {provider}{more}: {what}", "faint")]
     yield from _side_by_side(cells[:fit], columns, size)
 
 
-def _slot(row: dict[str, Any], slots: dict[str, Any], look: Look, detail: int) -> Row:
+def _slot(row: dict[str, Any], slots: dict[str, Any], look: Look, detail: int, wide: tuple[int, int]) -> Row:
+    """Return what is shown of a slot. `wide`: columns of a symbol and of a price."""
     price = look.prices.get(slots["provider"], {}).get(row["symbol"])
     standing = row["standing"]
     style = "wrong" if standing in ("refused", "failed") else "" if standing == "confirmed" else "warning"
-    cell: Row = [(pad(plain(row["symbol"]), 9), style)]
+    cell: Row = [(pad(plain(row["symbol"]), wide[0]), style)]
     if detail > 1:
         cell.append((f" {pad(cut([(row['name'], '')], _NAME)[0][0] if row['name'] else '', _NAME)}", "faint"))
     if price is None:
-        cell.append((f" {standing or 'wanted':>16}", style or "faint"))
+        cell.append((f" {standing or 'wanted':>{wide[1] + 5}}", style or "faint"))
     else:
         age_s = max(0.0, look.now_ns / 1e9 - price.ts_ms / 1e3)
         bad = {"normal": "", "degraded": "warning"}.get(price.quality, "wrong")
-        cell += [(f" {number(price.price):>11}{' ▴▾'[price.step]}", bad), (f"{_age(age_s):>4}", "faint" if age_s < _OLD_S else "warning")]
+        figure = f" {number(price.price):>{wide[1]}}{' ▴▾'[price.step]}"
+        cell += [(figure, bad), (f"{_age(age_s):>4}", "faint" if age_s < _OLD_S else "warning")]
         if detail:
             cell.append((f" {spark(price.line):<{_SPARK}}", "line"))
     if row["trigger"]:
@@ -226,6 +273,12 @@ def _slot(row: dict[str, Any], slots: dict[str, Any], look: Look, detail: int) -
     elif row["symbol"] in slots["pinned"]:
         cell.append((" pin", "bold"))
     return cell
+
+
+def _wants_a_look(row: dict[str, Any], prices: dict[str, Price], now_ns: int) -> bool:
+    """Whether a slot is not confirmed, or its newest record is bad, old or not there."""
+    price = prices.get(row["symbol"])
+    return row["standing"] != "confirmed" or price is None or price.quality != "normal" or now_ns / 1e9 - price.ts_ms / 1e3 >= _OLD_S
 
 
 def spark(line: Sequence[float], size: int = _SPARK) -> str:

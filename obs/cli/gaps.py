@@ -6,15 +6,15 @@ import argparse
 from typing import Any, Final
 
 from obs.cli import archive
-from obs.cli.terminal import columns, complain, fitted, paint, print_json
+from obs.cli.terminal import columns, complain, fitted, paint, plain, print_json
 from obs.config import Config
 from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN
-from obs.monitor.gaps import inside, read_gaps
+from obs.monitor.gaps import GapSum, gap_of, gaps_inside, read_gaps, sum_of
 
-HELP: Final = "list what could not be recorded, and why"
+HELP: Final = "list what could not be recorded, and why; at the end how often, and how long together (what overlaps counts once)"
 EXAMPLES: Final = """\
-  obs gaps --date 20260122
-  obs gaps --json --provider kis | jq -r .reason | sort | uniq -c"""
+  obs gaps --date 20260122                    as many as `obs status` and the dashboard say on that day
+  obs gaps --json --provider kis | jq -r 'select(.within | not) | .reason' | sort | uniq -c"""
 EXITS: Final = {
     EXIT_GOOD: "listed; gaps are evidence, and no reason for another code",
     EXIT_FOUND: "a line does not read; stderr names the place",
@@ -36,18 +36,32 @@ def run(args: argparse.Namespace, config: Config) -> int:
     gaps.sort(key=lambda gap: str(gap["gap_start_ts"]))
     for text in unreadable:
         complain("gaps", text)
+    if not gaps and (hint := archive.other_dates(config, args.provider, args.date)):
+        complain("gaps", hint)
     if args.json:
-        for gap in gaps:
-            print_json(gap)
+        within = _inside(gaps)
+        for at, gap in enumerate(gaps):
+            print_json(gap | {"within": at in within})
     else:
         _show(gaps)
     return EXIT_FOUND if unreadable else EXIT_GOOD
 
 
+def _by_provider(gaps: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Return provider -> the places of its gaps."""
+    found: dict[str, list[int]] = {}
+    for at, gap in enumerate(gaps):
+        found.setdefault(gap["provider"], []).append(at)
+    return found
+
+
+def _inside(gaps: list[dict[str, Any]]) -> set[int]:
+    return {places[at] for places in _by_provider(gaps).values() for at in gaps_inside([gap_of(gaps[place]) for place in places])}
+
+
 def _show(gaps: list[dict[str, Any]]) -> None:
     head = ("from (UTC)", "seconds", "provider", "scope", "reason", "symbol", "lost", "by", "severity")
-    within = inside([(gap["provider"], gap["symbol"], str(gap["gap_start_ts"]), str(gap["gap_end_ts"])) for gap in gaps])
-    within |= {at for at, gap in enumerate(gaps) if gap.get("inside") is not None}  # it says so itself
+    within = _inside(gaps)
     rows = [
         (
             gap["gap_start_ts"], f"{gap['gap_seconds']:.1f}", gap["provider"], gap["scope"], gap["reason"], gap["symbol"] or "all",
@@ -59,5 +73,21 @@ def _show(gaps: list[dict[str, Any]]) -> None:
     print(lines[0] if rows else "no gaps")
     for line, gap in zip(lines[1:], gaps, strict=True):
         print(paint(line, _COLOUR.get(gap["severity"], "wrong")))
-    if rows:
-        print(f"{len(rows)} gaps, {sum(gap['gap_seconds'] for gap in gaps):.1f} s in all")
+    for provider, places in sorted(_by_provider(gaps).items()):
+        print(plain(f"{provider}: {told(sum_of([gap_of(gaps[place]) for place in places]))}"))
+
+
+def told(gaps: GapSum) -> str:
+    """Return a sum in words: how many, how long together, and of whom."""
+    text = _number(gaps.number, "gap") + (f" ({gaps.inside:,} more inside)" if gaps.inside else "")
+    if gaps.number > gaps.sweeps:
+        alone = f"of {_number(gaps.symbols, 'symbol')} alone"
+        whom = "of all symbols" if not gaps.symbols else alone
+        if gaps.symbols and gaps.of_all_s:
+            whom = f"{gaps.of_all_s:.1f} s of it of all symbols, the rest {alone}"
+        text += f": {gaps.seconds:.1f} s together, {whom}"
+    return text + (f"; {gaps.sweeps:,} of sweeps: {gaps.sweeps_s:.1f} s" if gaps.sweeps else "")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -6,7 +6,7 @@ Input: what `obs.monitor.status` tells. Output: lines with the colour of each; a
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -134,11 +134,18 @@ def _providers(status: dict[str, Any], room: int | None) -> Iterator[Line]:
         "inputs", "market", "quarantined", "level", "reconnects", "messages", "database lag", "records", "archive lag", "gaps", "symbols",
         "connected",
     )  # fmt: skip
-    first, *rest = fitted(head, rows, head[3:], room, spare)
+    first, *rest = fitted(head, rows, head[3:], room, spared(spare, head, rows, ("quarantined", "level", "reconnects", "gaps")))
     yield Line(first, "faint")
     red = {one["provider"] for one in status["health"]["details"] if not one.get("expected")}
     for line, one in zip(rest, status["providers"], strict=True):
         yield Line(line, "wrong" if one["name"] in red else "warning" if one["mitigation_level"] else None)
+
+
+def spared(spare: Sequence[str], head: Sequence[str], rows: Sequence[Sequence[object]], telling: Collection[str]) -> list[str]:
+    """Return which columns may go, the first first: those of `telling` before all others while they say 0, else after them."""
+    silent = {name for name in telling if all(str(row[head.index(name)]) == "0" for row in rows)}
+    loud = set(telling) - silent
+    return [*(one for one in spare if one in silent), *(one for one in spare if one not in telling), *(one for one in spare if one in loud)]
 
 
 def _processes(status: dict[str, Any], room: int | None) -> Iterator[Line]:

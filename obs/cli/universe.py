@@ -51,6 +51,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
             _print(one)
     if not found and not unreadable:
         complain("universe", f"none {f'of {args.date}' if args.date else 'yet'} in {config.data_dir / 'universe'}")
+        if hint := archive.other_dates(config, args.provider, args.date):
+            complain("universe", hint)
         return EXIT_UNKNOWN
     return EXIT_FOUND if unreadable or any(one.stale_since is not None for one in found) else EXIT_GOOD
 

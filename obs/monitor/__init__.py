@@ -9,7 +9,8 @@ where others read, and nothing that is watched waits for the watcher.
     slots    who has a slot, and why                gaps     what could not be recorded, as lines and as a map
     notices  event files, read on                   day      one day as its page shows it
     access   who may ask: pure                      web      the pages themselves
-    tallies  events counted for the metrics
+    tallies  events counted for the metrics             losing   what is being lost right now
+    past     figures of the last minutes
     audit    the proof, from files and database alone
 May import: errors, clock, record, shm, ring, market, segment, pg, config, log, ledger.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
@@ -14,6 +14,7 @@ from obs.record.events import gap_key
 from obs.segment.textlog import text_lines
 
 SEVERITIES: Final = ("brief", "minor", "major", "critical")
+GAPS: Final = 20_000  # kept of one day file; the rest is counted
 CELLS: Final = 100_000  # of a map: more would not be looked at, and a browser would not bear it
 _END_NS: Final = 253_402_300_800 * NS  # of the year 9999: no time and no length is beyond it
 _TEXTS: Final = ("gap_start_ts", "gap_end_ts", "scope", "reason", "session_id", "provider", "ring", "severity")
@@ -93,7 +94,8 @@ def read_gaps(
 
 
 class Gap(NamedTuple):
-    """What a picture needs of a gap line. `symbol` None: all. `at`: where its line begins in its file."""
+    """What a picture needs of a gap line. `symbol` None: all. `at`: where its line begins in its file. `is_inside`: it names one that
+    holds it."""
 
     start_ns: int
     end_ns: int
@@ -102,6 +104,106 @@ class Gap(NamedTuple):
     severity: str
     scope: str
     at: int
+    is_inside: bool = False
+
+
+def gap_of(value: dict[str, Any], at: int = 0) -> Gap:
+    """Return the gap of a line that `read_gap` has read."""
+    start_ns = value["gap_start_ns"]
+    return Gap(
+        start_ns, max(start_ns, value["gap_end_ns"]), value["symbol"], value["reason"], value["severity"], value["scope"], at,
+        value.get("inside") is not None,
+    )  # fmt: skip
+
+
+class GapFile:
+    """The gaps of one day file, each key once, read on from where the last call ended. Safety: one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._clear()
+
+    def _clear(self) -> None:
+        self._offset, self._inode = 0, 0
+        self._keys: set[tuple[Any, ...]] = set()
+        self.gaps: list[Gap] = []
+        self.more_gaps = 0  # beyond GAPS
+        self.unreadable = 0
+
+    def read(self) -> Self:
+        """Take what is new; a file that is shorter than before, or another one, is read anew. Raises OSError."""
+        try:
+            state = self.path.stat()
+        except FileNotFoundError:
+            self._clear()
+            return self
+        if state.st_size < self._offset or (self._inode and state.st_ino != self._inode):
+            self._clear()
+        self._inode = state.st_ino
+        for end, line in text_lines(self.path, self._offset):
+            if is_gap_line(line):
+                self._gap(line, self._offset)
+            else:
+                self._other(line)
+            self._offset = end
+        return self
+
+    def _other(self, line: bytes) -> None:
+        """Take a line that is no gap."""
+
+    def _gap(self, line: bytes, at: int) -> None:
+        try:
+            value = read_gap(line)
+        except ValueError:
+            self.unreadable += 1
+            return
+        key = gap_key(value)
+        if key in self._keys:
+            return
+        if len(self.gaps) >= GAPS:
+            self.more_gaps += 1
+            return
+        self._keys.add(key)
+        self.gaps.append(gap_of(value, at))
+
+
+class GapSum(NamedTuple):
+    """What gaps of one provider come to. number: those that lie in no other; inside: the rest, whose time is that of those that hold them.
+
+    seconds: how long anything live was missing; of_all_s: how long all symbols were; symbols: how many had gaps of their own; sweeps: how
+    many of `number` are of the sweeps, whose bars miss no second of the live track; sweeps_s: how long.
+    """
+
+    number: int
+    inside: int
+    seconds: float
+    of_all_s: float
+    symbols: int
+    sweeps: int
+    sweeps_s: float
+
+
+def gaps_inside(gaps: Sequence[Gap]) -> set[int]:
+    """Return the places of gaps of one provider that lie within another of them, or say that they do.
+
+    A sweep that came short explains no lost connection, nor the other way round.
+    """
+    found = inside([("swing" if gap.scope == "swing" else "", gap.symbol, gap.start_ns, gap.end_ns) for gap in gaps])
+    return found | {at for at, gap in enumerate(gaps) if gap.is_inside}
+
+
+def sum_of(gaps: Sequence[Gap]) -> GapSum:
+    """Count gaps of one provider, and add up their time: what several share counts once. Whatever tells a number of gaps asks here.
+
+    A gap that lies inside another is not counted: one lost connection is one gap, however many symbols it has cost a trade.
+    """
+    within = gaps_inside(gaps)
+    kept = [gap for at, gap in enumerate(gaps) if at not in within]
+    live, swept = [gap for gap in kept if gap.scope != "swing"], [gap for gap in kept if gap.scope == "swing"]
+    return GapSum(
+        len(kept), len(within), seconds(gap[:2] for gap in live), seconds(gap[:2] for gap in live if gap.symbol is None),
+        len({gap.symbol for gap in live if gap.symbol is not None}), len(swept), seconds(gap[:2] for gap in swept),
+    )  # fmt: skip
 
 
 def inside(spans: Sequence[tuple[str, str | None, Any, Any]]) -> set[int]:

@@ -7,14 +7,14 @@ Lag is not loss: `archive_lag` and `loader_lag` speak of records that are still 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from obs.clock import NS
 from obs.config.options import SupervisorOptions
 from obs.market.calendar import ALWAYS
-from obs.monitor.view import HostView, ProviderView, RoleView
+from obs.monitor.view import HostView, ProviderView, RingView, RoleView
 from obs.segment.disk import FLOOR_BYTES, FLOOR_SHARE
 
 REASONS: Final = (
@@ -27,6 +27,31 @@ AWAY_S: Final = 10.0  # a database, or a disk that a call waits for
 QUIET_S: Final = 120.0  # no message at all on an open connection, in regular hours
 QUIET_ALWAYS_S: Final = 60.0  # the same in a market that never closes
 STARTING_S: Final = 60.0  # of a session: for so long it may take to connect for the first time
+# What a reason says, by the name of the sentence: pages say the same in other languages.
+TEXTS: Final[Mapping[str, str]] = {
+    "no_provider": "no provider is known here: nothing is watched",
+    "disk_low": "{mib} MiB free, below the floor at which archive writers stop",
+    "nothing_runs": "no process of this provider runs",
+    "ledger": "{text}",
+    "no_symbols": "there are no symbols to record",
+    "old_universe": "today's cannot be built, an older one is used",
+    "no_universe": "today's cannot be built, there is no older one",
+    "no_days": "no dated trading days for today: standing hours are used",
+    "dead": "{role} does not run (last pid {pid})",
+    "starts": "{role} is starting",
+    "no_beat": "{role} has been silent for {seconds} s",
+    "no_feed": "the feed does not run",
+    "no_slot": "no slot is wanted yet: the feed waits",
+    "link_away": "{link}: {why}, attempt {attempt}",
+    "link_mute": "{link}: the connection went silent",
+    "quiet": "connected, but no message for {seconds} s",
+    "lag": "{ring} of {session}: {records} records, {seconds} s",
+    "disk_refuses": "the archive writer cannot write",
+    "disk_hangs": "{role} has waited for the disk for {seconds} s",
+    "database_away": "for {seconds} s",
+    "not_looked": "the monitor has not looked yet",
+    "look_hangs": "the monitor has waited for {seconds} s",
+}
 _SINKS: Final = ("archive", "load")
 _KEEPER: Final = "keeper"  # waits for disks as sinks do
 _MUTE: Final = ("mute", "pong_timeout", "timeout")
@@ -38,6 +63,13 @@ class Reason:
     provider: str  # "" for the host
     text: str
     expected: bool = False  # part of an ordered start or stop: no alarm
+    says: str = ""  # the name of its text in TEXTS
+    facts: Mapping[str, str | int] = field(default_factory=dict, compare=False)  # what the text is filled with
+
+
+def because(reason: str, provider: str, says: str, expected: bool = False, **facts: str | int) -> Reason:
+    """Return a reason whose text is that of TEXTS, filled in."""
+    return Reason(reason, provider, TEXTS[says].format(**facts), expected, says, facts)
 
 
 @dataclass(frozen=True)
@@ -57,8 +89,12 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         names = list(dict.fromkeys(one.reason for one in self.reasons))
         details = [
-            {"reason": one.reason, "provider": one.provider, "text": one.text, "expected": one.expected} for one in self.reasons
-        ]
+            {
+                "reason": one.reason, "provider": one.provider, "text": one.text, "expected": one.expected, "says": one.says,
+                "facts": one.facts,
+            }
+            for one in self.reasons
+        ]  # fmt: skip
         return {"ok": self.ok, "status": "green" if self.ok else "red", "reasons": names, "details": details}
 
 
@@ -66,7 +102,7 @@ def judge(view: HostView, limits: SupervisorOptions) -> Verdict:
     """Return the verdict of one look."""
     reasons = list(_host(view))
     if not view.providers:
-        reasons.append(Reason("universe", "", "no provider is known here: nothing is watched"))
+        reasons.append(because("universe", "", "no_provider"))
     for provider in view.providers:
         reasons += _provider(provider, limits)
     # What looks has just begun itself, so the services are being started: one that has not run yet is no alarm.
@@ -81,13 +117,13 @@ def judge(view: HostView, limits: SupervisorOptions) -> Verdict:
 def _host(view: HostView) -> Iterator[Reason]:
     free, whole = view.host.disk_free_bytes, view.host.disk_bytes
     if free < min(FLOOR_BYTES, whole // FLOOR_SHARE):
-        yield Reason("disk", "", f"{free >> 20} MiB free, below the floor at which archive writers stop")
+        yield because("disk", "", "disk_low", mib=free >> 20)
 
 
 def _provider(provider: ProviderView, limits: SupervisorOptions) -> Iterator[Reason]:
     name = provider.name
     if not provider.seen:
-        yield Reason("heartbeat", name, "no process of this provider runs")
+        yield because("heartbeat", name, "nothing_runs")
         return
     starting = provider.session_age_s < STARTING_S
     for role in provider.roles.values():
@@ -96,25 +132,24 @@ def _provider(provider: ProviderView, limits: SupervisorOptions) -> Iterator[Rea
     yield from _lags(provider)
     yield from _waits(provider)
     for text in provider.broken:
-        yield Reason("ledger", name, text)
+        yield because("ledger", name, "ledger", text=text)
     if not provider.symbols:
-        yield Reason("universe", name, "there are no symbols to record", starting)
+        yield because("universe", name, "no_symbols", starting)
     poll = provider.roles.get("poll")
     if poll is not None and poll.counters["universe"]:
-        what = "an older one is used" if poll.counters["universe"] == 1 else "there is no older one"
-        yield Reason("universe", name, f"today's cannot be built, {what}")
+        yield because("universe", name, "old_universe" if poll.counters["universe"] == 1 else "no_universe")
     if not provider.calendar_dated:
-        yield Reason("calendar", name, "no dated trading days for today: standing hours are used")
+        yield because("calendar", name, "no_days")
 
 
 def _process(role: RoleView, limit_s: float, provider: str, starting: bool = False) -> Iterator[Reason]:
     stopping = bool(role.counters["stopping"])
     if not role.alive:
-        yield Reason("restarting", provider, f"{role.role} does not run (last pid {role.pid})", stopping or (starting and not role.pid))
+        yield because("restarting", provider, "dead", stopping or (starting and not role.pid), role=role.role, pid=role.pid)
     elif role.beat_age_s is None or not role.ready:
-        yield Reason("restarting", provider, f"{role.role} is starting", stopping or starting)
+        yield because("restarting", provider, "starts", stopping or starting, role=role.role)
     elif role.beat_age_s > limit_s:
-        yield Reason("heartbeat", provider, f"{role.role} has been silent for {role.beat_age_s:.0f} s")
+        yield because("heartbeat", provider, "no_beat", role=role.role, seconds=round(role.beat_age_s))
 
 
 def _connection(provider: ProviderView, starting: bool) -> Iterator[Reason]:
@@ -125,42 +160,46 @@ def _connection(provider: ProviderView, starting: bool) -> Iterator[Reason]:
     stopping = feed is not None and bool(feed.counters["stopping"])
     if feed is None or not feed.alive or not provider.links:
         died = feed is not None and bool(feed.pid) and not feed.alive
-        yield Reason("not_connected", provider.name, "the feed does not run", stopping or (starting and not died))
+        yield because("not_connected", provider.name, "no_feed", stopping or (starting and not died))
         return
     if all(link.get("waiting") for link in provider.links):
-        yield Reason("not_connected", provider.name, "no slot is wanted yet: the feed waits", True)
+        yield because("not_connected", provider.name, "no_slot", True)
     for link in provider.links:
         if not link.get("connected") and not link.get("closed_market") and not link.get("waiting"):
             why = link.get("last_reason") or "connecting"
             # The board may still hold the words of the feed before this one.
             never = link.get("pid") != feed.pid or not link.get("connection_no")
             expected = stopping or (starting and never)
-            yield Reason("not_connected", provider.name, f"{link.get('name')}: {why}, attempt {link.get('attempt', 0)}", expected)
+            said, attempt = str(link.get("name")), int(link.get("attempt", 0))
+            yield because("not_connected", provider.name, "link_away", expected, link=said, why=str(why), attempt=attempt)
             if link.get("last_reason") in _MUTE:
-                yield Reason("mute", provider.name, f"{link.get('name')}: the connection went silent")
+                yield because("mute", provider.name, "link_mute", link=said)
     limit_s = QUIET_ALWAYS_S if provider.market in ALWAYS else QUIET_S
     connected = any(link.get("connected") for link in provider.links)
     if connected and provider.regular_now and provider.quiet_s > limit_s:
-        yield Reason("mute", provider.name, f"connected, but no message for {provider.quiet_s:.0f} s")
+        yield because("mute", provider.name, "quiet", seconds=round(provider.quiet_s))
 
 
 def _lags(provider: ProviderView) -> Iterator[Reason]:
     for ring in provider.rings:
         if ring.archive_lag_s > ARCHIVE_LAG_S:
-            waiting = ring.published - ring.archived
-            yield Reason("archive_lag", provider.name, f"{ring.name} of {ring.session_id}: {waiting} records, {ring.archive_lag_s:.0f} s")
+            yield _lag("archive_lag", provider, ring, ring.archived, ring.archive_lag_s)
         if ring.load_lag_s is not None and ring.load_lag_s > LOADER_LAG_S:
-            waiting = ring.published - (ring.loaded or 0)
-            yield Reason("loader_lag", provider.name, f"{ring.name} of {ring.session_id}: {waiting} records, {ring.load_lag_s:.0f} s")
+            yield _lag("loader_lag", provider, ring, ring.loaded or 0, ring.load_lag_s)
+
+
+def _lag(reason: str, provider: ProviderView, ring: RingView, durable: int, lag_s: float) -> Reason:
+    waiting = ring.published - durable
+    return because(reason, provider.name, "lag", ring=ring.name, session=ring.session_id, records=waiting, seconds=round(lag_s))
 
 
 def _waits(provider: ProviderView) -> Iterator[Reason]:
     archive, load = provider.roles.get("archive"), provider.roles.get("load")
     if archive is not None and archive.counters["disk_trouble"]:
-        yield Reason("disk", provider.name, "the archive writer cannot write")
+        yield because("disk", provider.name, "disk_refuses")
     for role in (archive, load):
         if role is not None and role.waiting == "disk" and role.waiting_s > AWAY_S:
-            yield Reason("disk", provider.name, f"{role.role} has waited for the disk for {role.waiting_s:.0f} s")
+            yield because("disk", provider.name, "disk_hangs", role=role.role, seconds=round(role.waiting_s))
     away_s = max(provider.away_s, load.waiting_s if load is not None and load.waiting == "database" else 0.0)
     if away_s > AWAY_S:
-        yield Reason("database_away", provider.name, f"for {away_s:.0f} s")
+        yield because("database_away", provider.name, "database_away", seconds=round(away_s))

@@ -12,12 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from obs.monitor.gaps import Gap, is_gap_line, read_gap
-from obs.record.events import gap_key
+from obs.monitor.gaps import Gap, GapFile, is_gap_line, read_gap
 from obs.segment.textlog import day_files, json_object, text_lines
 
 KEPT: Final = 6
-GAPS: Final = 20_000
 _BACK_BYTES: Final = 32 << 20  # how far back the newest events are looked for, in a file
 _BACK_FILES: Final = 3
 _COUNTS: Final = b'{"event_type":"counts"'
@@ -35,63 +33,20 @@ class Heard(NamedTuple):
     inputs: int
 
 
-class Digest:
-    """One day file, read on from where the last call ended."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._clear()
+class Digest(GapFile):
+    """One day file: its gaps, and the symbols that were heard."""
 
     def _clear(self) -> None:
-        self._offset, self._inode = 0, 0
-        self._keys: set[tuple[Any, ...]] = set()
-        self.gaps: list[Gap] = []
+        super()._clear()
         self.heard: dict[str, Heard] = {}
-        self.more_gaps = 0  # beyond GAPS
-        self.unreadable = 0
 
-    def read(self) -> Digest:
-        """Take what is new. Raises OSError."""
-        try:
-            state = self.path.stat()
-        except FileNotFoundError:
-            self._clear()
-            return self
-        if state.st_size < self._offset or (self._inode and state.st_ino != self._inode):
-            self._clear()
-        self._inode = state.st_ino
-        for end, line in text_lines(self.path, self._offset):
-            self._take(line, self._offset)
-            self._offset = end
-        return self
-
-    def _take(self, line: bytes, at: int) -> None:
-        if is_gap_line(line):
-            self._gap(line, at)
-        elif line.startswith(_COUNTS) and b'"symbol"' in line[:96]:
+    def _other(self, line: bytes) -> None:
+        if line.startswith(_COUNTS) and b'"symbol"' in line[:96]:
             value = json_object(line)
             symbol, minute_ns, inputs = value.get("symbol"), value.get("minute_ns"), value.get("inputs")
             if isinstance(symbol, str) and isinstance(minute_ns, int) and isinstance(inputs, int):
                 known = self.heard.get(symbol, Heard(minute_ns, minute_ns, 0))
                 self.heard[symbol] = Heard(min(known.first_ns, minute_ns), max(known.last_ns, minute_ns), known.inputs + inputs)
-
-    def _gap(self, line: bytes, at: int) -> None:
-        try:
-            value = read_gap(line)
-        except ValueError:
-            self.unreadable += 1
-            return
-        key, start_ns = gap_key(value), value["gap_start_ns"]
-        gap = Gap(
-            start_ns, max(start_ns, value["gap_end_ns"]), value["symbol"], value["reason"], value["severity"], value["scope"], at
-        )  # fmt: skip
-        if key in self._keys:
-            return
-        if len(self.gaps) >= GAPS:
-            self.more_gaps += 1
-            return
-        self._keys.add(key)
-        self.gaps.append(gap)
 
     def lines(self, gaps: Sequence[Gap]) -> Iterator[dict[str, Any]]:
         """Yield the whole lines of gaps of this file. Raises OSError."""

@@ -9,11 +9,11 @@ from obs.clock import SYSTEM, Clock
 from obs.config import Config
 from obs.monitor.health import Verdict, judge
 from obs.monitor.host import HostFigures, process_figures
-from obs.monitor.trend import Trend
+from obs.monitor.trend import Trend, memory_used
 from obs.monitor.view import HostView, ProviderView, RingView, RoleView, Watcher
 from obs.record.events import iso_ms
 
-_FEED: Final = ("messages", "inputs", "ignored", "quarantined", "records", "gaps", "reconnects")
+_FEED: Final = ("messages", "inputs", "ignored", "quarantined", "records", "reconnects")
 
 
 def _never(_: str) -> None:
@@ -70,7 +70,7 @@ def status_of(
 
 def _host(host: HostFigures, trend: Trend) -> dict[str, Any]:
     return vars(host) | {
-        "cpu_used": trend.cpu_used(), "memory_used": _share(host.memory_bytes - host.memory_free_bytes, host.memory_bytes),
+        "cpu_used": trend.cpu_used(), "memory_used": memory_used(host),
         "disk_used": _share(host.disk_bytes - host.disk_free_bytes, host.disk_bytes),
     }  # fmt: skip
 
@@ -135,9 +135,9 @@ def _provider(provider: ProviderView, trend: Trend, venue_ms: Callable[[str], fl
         "links": provider.links, "symbols": provider.symbols, "slots": {state: states.count(state) for state in sorted(set(states))},
         "mitigation_level": provider.level, "old_sessions": provider.old_sessions,
         **{name: feed.counters[name] if feed is not None else 0 for name in _FEED},
-        "rejected": load.counters["rejected"] if load is not None else 0,
+        "gaps": provider.gaps, "rejected": load.counters["rejected"] if load is not None else 0,
         "rings": {ring.name: _ring(ring) for ring in provider.ring.values()}, "ledger": provider.broken,
-        "rates": trend.rates(provider.name),
+        "rates": trend.rates(provider.name), "losing": [one.to_json() for one in trend.losing(provider.name)],
         "latency": {
             "venue_ms": venue_ms(provider.name), "archive_s": round(tick.archive_lag_s, 2) if tick is not None else None,
             "database_s": round(tick.load_lag_s, 2) if tick is not None and tick.load_lag_s is not None else None,

@@ -7,6 +7,9 @@ from typing import Any, Final, NamedTuple
 
 from obs.clock import NS
 from obs.monitor.health import Verdict
+from obs.monitor.host import HostFigures
+from obs.monitor.losing import Loss, Losses
+from obs.monitor.past import Past
 from obs.monitor.view import HostView
 
 _LOOKS: Final = 11  # a look a second: rates are over ten
@@ -23,6 +26,11 @@ class _Look(NamedTuple):
     feeds: dict[str, tuple[int, Figures]]  # provider -> when its feed started, its counters
 
 
+def memory_used(host: HostFigures) -> float:
+    """Return how much of the memory is in use, 0..1."""
+    return round((host.memory_bytes - host.memory_free_bytes) / host.memory_bytes, 4) if host.memory_bytes else 0.0
+
+
 class Trend:
     """`add` takes each look in turn; everything else speaks of the last one. Safety: one thread."""
 
@@ -31,6 +39,8 @@ class Trend:
         self._since: dict[tuple[str, str], int] = {}
         self._ok: bool | None = None
         self.since_ms = 0  # health has been what it is since then
+        self._losses = Losses()
+        self.past = Past()
 
     def add(self, view: HostView, verdict: Verdict, mono_ns: int) -> None:
         """Take a look and its verdict; `mono_ns`: when it was made."""
@@ -45,6 +55,15 @@ class Trend:
             self._ok, self.since_ms = verdict.ok, now_ms
         present = {(one.reason, one.provider) for one in verdict.reasons}
         self._since = {key: self._since.get(key, now_ms) for key in present}
+        self._losses.add(view, mono_ns)
+        rates = {provider.name: self.rates(provider.name) for provider in view.providers}
+        self.past.add(
+            now_ms, self.cpu_used(), memory_used(view.host), {name: (one["messages"], one["records"]) for name, one in rates.items()}
+        )
+
+    def losing(self, provider: str) -> list[Loss]:
+        """Return what is being lost since the last look or before, no gap line telling of it yet."""
+        return self._losses.of(provider)
 
     def reason_since_ms(self, reason: str, provider: str) -> int | None:
         """Return since when a reason has kept health red, None if it does not, or is newer than the last look."""

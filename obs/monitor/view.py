@@ -1,5 +1,7 @@
 """Shared memory of everything that runs here, read into plain values: counters, boards, ring headers, the rings' oldest rows.
 
+Of the files it reads who had a session, and the gaps of the market's day: those that a feed has counted end with the feed.
+
 A `Watcher` keeps its mappings and what it needs to see movement (how long a provider has been quiet, what the ledger said
 last time); `look` returns one `HostView`. Nothing is written, nothing is locked, and what is not there is simply missing: it works
 when nothing runs.
@@ -9,6 +11,7 @@ Lag is the age of the oldest record that a sink has not made durable, read from 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +24,11 @@ from obs.config.process import SERVICES, lock_path
 from obs.errors import SchemaMismatch
 from obs.ledger import read as read_intake
 from obs.market import calendar as calendars
+from obs.monitor.day import today
+from obs.monitor.gaps import GapFile, sum_of
 from obs.monitor.host import HostFigures, ProcessFigures, host_figures, is_alive, process_figures
 from obs.monitor.ledger import LedgerWatch
+from obs.monitor.notices import events_folder
 from obs.monitor.slots import foreign
 from obs.record.schema import DTYPES
 from obs.ring import Ring, attach_ring, copy_rows, fence
@@ -74,7 +80,7 @@ class RingView:
 @dataclass(frozen=True)
 class ProviderView:
     """One provider. `seen`: its counters are there. `session_age_s`: since its session began. As far as watched: `quiet_s`, since its
-    feed last received a message; `away_s`, since its loader last had a database, 0 while it has."""
+    feed last received a message; `away_s`, since its loader last had a database, 0 while it has. `gaps`: of the market's day."""
 
     name: str
     market: str
@@ -97,6 +103,7 @@ class ProviderView:
     away_s: float = 0.0
     session_age_s: float = math.inf
     next_open_ns: int = 0  # while it is closed
+    gaps: int = 0
 
     @property
     def ring(self) -> dict[str, RingView]:
@@ -133,6 +140,7 @@ class Watcher:
         self._watches: dict[str, LedgerWatch] = {}
         self._moved: dict[str, tuple[int, int]] = {}  # provider -> messages, monotonic time of their last change
         self._away: dict[str, int] = {}  # provider -> monotonic time at which its loader was first seen without a database
+        self._gap_files: dict[str, tuple[GapFile, int, int]] = {}  # provider -> today's, how many lines, the gaps that they are
         self._visited: set[Path] = set()
         self._calendar = calendars.load(self._root / "state" / "calendar.json")
         self._calendar_ns = clock.mono_ns()
@@ -238,8 +246,21 @@ class Watcher:
             int(level.get("level", 0)), views, max(0, len(living) - 1), self._broken(config.name, board, rings, views, roles),
             self._quiet_s(config.name, roles), self._away_s(config.name, roles),
             max(0.0, (now - infos[-1].start.ts_ns) / NS) if infos else math.inf,
-            0 if always or calendar.is_open(*place) else calendar.next_open(*place),
+            0 if always or calendar.is_open(*place) else calendar.next_open(*place), self._gaps(config, now),
         )  # fmt: skip
+
+    def _gaps(self, config: ProviderConfig, now_ns: int) -> int:
+        """Return how many gaps the market's day has; where its file does not read now, how many it had."""
+        path = events_folder(self._root, config.name) / f"{today(config, now_ns)}.jsonl"
+        file, lines, count = self._gap_files.get(config.name, (GapFile(path), 0, 0))
+        if file.path != path:
+            file, lines, count = GapFile(path), 0, 0
+        with contextlib.suppress(OSError):
+            file.read()
+        if len(file.gaps) != lines:
+            lines, count = len(file.gaps), sum_of(file.gaps).number
+        self._gap_files[config.name] = (file, lines, count)
+        return count + file.more_gaps
 
     def _infos(self, name: str) -> list[SessionInfo]:
         try:

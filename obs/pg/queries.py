@@ -60,6 +60,12 @@ async def get_1m_bars(conn: AsyncConnection, provider: str, symbol: str, from_ts
     return await _fetch(conn, "bars_1m", {"provider": provider, "symbol": symbol, "from_ts": from_ts, "to_ts": to_ts})
 
 
+async def has_bars(conn: AsyncConnection, provider: str, symbol: str) -> bool:
+    """Tell whether there is a bar of a symbol, of any day."""
+    (row,) = await _fetch(conn, "has_bars", {"provider": provider, "symbol": symbol})
+    return bool(row["found"])
+
+
 async def get_day_symbols(conn: AsyncConnection, provider: str, from_ts: datetime, to_ts: datetime) -> Rows:
     """Return what the bars of the minutes M with from_ts <= M < to_ts say of each symbol.
 

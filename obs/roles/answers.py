@@ -27,7 +27,7 @@ from obs.market import calendar as calendars
 from obs.monitor import day as days
 from obs.monitor.coverage import mean_of, worst_of
 from obs.monitor.day import Span, SymbolRow
-from obs.monitor.gaps import Gap, inside
+from obs.monitor.gaps import Gap, gaps_inside
 from obs.monitor.notices import Digests, Notices
 from obs.monitor.slots import Names, slots_of, unconfigured
 
@@ -53,6 +53,14 @@ class NotGood(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status, self.text = status, text
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a path date, YYYYMMDD, of the calendar."""
+    try:
+        return re.fullmatch(r"[0-9]{8}", text) is not None and bool(datetime.strptime(text, "%Y%m%d"))
+    except ValueError:
+        return False
 
 
 class _Day(NamedTuple):
@@ -127,12 +135,28 @@ class Answers:
             raise NotGood(400, "symbol = : name one, as records carry it")
         provider, date, read = await self.files(lambda: self._read(query))
         bars, why = await self._database.ask(lambda conn: _bars(conn, provider.name, symbol, read.span))
+        if not bars:
+            await self.know(provider.name, symbol, date)
         gaps, covered = await self.files(lambda: (self._gaps(provider.name, symbol, query), _covered(symbol, bars or [], read)))
         return {
             "provider": provider.name, "symbol": symbol, "name": read.names.get(symbol, ""), "date": date,
             "timezone": str(days.zone_of(provider.market)), "start_ms": read.span.start_ns // _MS, "minutes": read.span.minutes,
             "bars": bars or [], "coverage": mean_of(covered), "worst": worst_of(covered), "gaps": gaps["gaps"], "database": why,
         }  # fmt: skip
+
+    async def know(self, provider: str, symbol: str, date: str = "") -> None:
+        """Raise NotGood if a symbol is none that this data directory knows: a typo must not look like a symbol without records.
+
+        Known are those with a slot or a place in the configuration or the day's universe, those that events of that day or of today
+        name, and those with a bar of any day. While the database is away, it may have one.
+        """
+        if _SYMBOL.fullmatch(symbol):
+            if await self.files(lambda: self._is_known(provider, symbol, date)):
+                return
+            found, _ = await self._database.ask(lambda conn: _queries().has_bars(conn, provider, symbol))
+            if found is not False:
+                return
+        raise NotGood(404, f"{provider} knows no such symbol: write it as records do (005930, KRW-BTC); /api/slots lists those with a slot")
 
     async def days(self, _: Query) -> dict[str, Any]:
         """The anomaly days, newest first."""
@@ -161,12 +185,8 @@ class Answers:
         text = query.get("date", "").replace("-", "")
         if not text:
             return days.today(provider, self._clock.wall_ns())
-        try:
-            if not re.fullmatch(r"[0-9]{8}", text):
-                raise ValueError
-            datetime.strptime(text, "%Y%m%d")
-        except ValueError:
-            raise NotGood(400, "date: YYYYMMDD, a day of the market") from None
+        if not is_day(text):
+            raise NotGood(400, "date: YYYYMMDD, a day of the market")
         return text
 
     @staticmethod
@@ -174,6 +194,20 @@ class Answers:
         if text and not _SYMBOL.fullmatch(text):
             raise NotGood(400, "symbol: 1 to 20 printable ASCII characters")
         return text or None
+
+    def _is_known(self, name: str, symbol: str, date: str) -> bool:
+        provider = self._provider({"provider": name})
+        slots = slots_of(self._config, provider, self._say, self._names) or {"slots": (), "leaving": ()}
+        if symbol in (*provider.symbols, *slots["leaving"], *(row["symbol"] for row in slots["slots"])):
+            return True
+        asked = date.replace("-", "")
+        for one in {days.today(provider, self._clock.wall_ns()), *((asked,) if is_day(asked) else ())}:
+            digest = self._digests.of(provider.name, one)
+            if symbol in digest.heard or any(gap.symbol == symbol for gap in digest.gaps):
+                return True
+            if symbol in self._names.of(provider.market, int(one), self._say):
+                return True
+        return False
 
     def _slots(self, name: str | None) -> dict[str, Any]:
         chosen = [one for one in self._providers() if name in (None, "", one.name)]
@@ -189,7 +223,7 @@ class Answers:
         for provider in chosen:
             digest = self._digests.of(provider.name, self._date(query, provider))
             kept = sorted((gap for gap in digest.gaps if symbol is None or gap.symbol in (None, symbol)), key=lambda gap: gap[:2])
-            within = inside([(provider.name, gap.symbol, gap.start_ns, gap.end_ns) for gap in kept])
+            within = gaps_inside(kept)
             cut = max(0, len(kept) - GAPS)
             more, unreadable = more + cut + digest.more_gaps, unreadable + digest.unreadable
             lines += [line | {"within": at in within} for at, line in enumerate(digest.lines(kept[cut:]), cut)]

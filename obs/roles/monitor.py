@@ -21,7 +21,7 @@ from obs.config.process import ProcessSpec
 from obs.errors import EXIT_GOOD
 from obs.log import Log
 from obs.monitor.access import Access
-from obs.monitor.health import Reason, Verdict
+from obs.monitor.health import Verdict, because
 from obs.monitor.metrics import render
 from obs.monitor.status import Looks, status_of
 from obs.monitor.tallies import Tallies
@@ -56,13 +56,13 @@ class _Monitor:
         self._looks = Looks(config, clock)
         self._tallies = Tallies(config.data_dir)
         self._view: HostView | None = None
-        self._verdict = Verdict((Reason("restarting", "", "the monitor has not looked yet", expected=True),))
+        self._verdict = Verdict((because("restarting", "", "not_looked", expected=True),))
         self._told: set[tuple[str, str]] = set()
         self._looked_ns = clock.mono_ns()
         self._status: tuple[HostView, Verdict, bytes] | None = None
         self._metrics: tuple[HostView, Verdict, tuple[bytes, str]] | None = None
         answers = Answers(spec, log, clock)
-        self._streams = Streams(config, answers, lambda: self._view, self.status, reset, log, clock)
+        self._streams = Streams(config, answers, lambda: self._view, self.status, self._looks.trend.past, reset, log, clock)
         self._serving = Serving(config, self, Access(token, config.http.host), answers, self._streams, log, clock)
 
     async def run(self) -> int:
@@ -125,7 +125,7 @@ class _Monitor:
         late_s = (self._clock.mono_ns() - self._looked_ns) / NS
         if late_s <= _STALE_S:
             return self._verdict
-        return Verdict((*self._verdict.reasons, Reason("disk", "", f"the monitor has waited for {late_s:.0f} s")))
+        return Verdict((*self._verdict.reasons, because("disk", "", "look_hangs", seconds=round(late_s))))
 
     # --- answering
 

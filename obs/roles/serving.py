@@ -1,9 +1,9 @@
 """The HTTP server of the monitor: who may ask, what for, and how long a connection may last.
 
     GET /health  /metrics                            for machines
-    GET /  /day/<date>  /symbol/<provider>/<symbol>  pages, and /assets/… that they are made of
+    GET /  /day/<date>  /symbol/<provider>/<symbol>  pages, and /assets/… that they are made of; what is not there is a page, too
     GET /api/…                                       JSON; /api/live is a stream
-    GET, POST /login                                 where a token is set
+    GET, POST /login  POST /logout                   where a token is set
 
 Every answer, errors and nonsense included, has the headers of obs.monitor.access. A client that sends slowly or does not read is cut,
 alone; at most CONNECTIONS of ordinary requests live at once, and each for CONNECTION_S in all. A port that is taken is said and tried
@@ -31,7 +31,7 @@ from obs.clock import NS, Clock
 from obs.config import Config
 from obs.log import Log
 from obs.monitor.access import COOKIE, COOKIE_DAYS, HEADERS, Access, Patience
-from obs.roles.answers import Answers, NotGood, Query
+from obs.roles.answers import Answers, NotGood, Query, is_day
 from obs.roles.streams import Streams
 
 WEB: Final = Path(obs.monitor.__file__).parent / "web"
@@ -41,15 +41,18 @@ _RETRY_S: Final = 5.0  # while the port is taken
 _LOOK_S: Final = 1.0
 _HEADER_BYTES: Final = 8190
 _LOGIN_BYTES: Final = 4096
+_COOKIE: Final = "Path=/; HttpOnly; SameSite=Strict"
 _LINGER_0: Final = struct.pack("ii", 1, 0)
-_OPEN: Final = ("/login", "/assets/")  # what one needs to log in
+_OPEN: Final = ("/login", "/logout", "/assets/")  # what one needs to log in, and out
+_METHODS: Final = {"login": ("GET", "HEAD", "POST"), "logout": ("POST",)}
+_READING: Final = ("GET", "HEAD")
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
     ".json": "application/json", ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8", ".map": "application/json",
 }  # fmt: skip
 _FILE: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_DAY: Final = re.compile(r"/day/(\d{4})(-?)(\d\d)\2(\d\d)")
+_DAY: Final = re.compile(r"/day/([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")
 _SYMBOL: Final = re.compile(r"/symbol/[^/]{1,64}/[^/]{1,64}")
 Answer = Callable[[Query], Awaitable[dict[str, Any]]]
 
@@ -65,19 +68,24 @@ class Monitor(Protocol):
 
 
 class Route(NamedTuple):
-    """Where a path leads: `kind`, and what it needs."""
+    """Where a path leads: `kind`, and what it needs; of kind "" `name` may say what is wrong with it."""
 
     kind: str
     name: str = ""
+
+
+NO_DAY: Final = Route("", "there is no such day: write YYYYMMDD, as in /day/20260122; the pages begin at /")
 
 
 def route(path: str) -> Route:
     """Tell where a path leads; kind "" for nowhere. Pure."""
     if path == "/":
         return Route("page", "index.html")
-    if path in ("/health", "/metrics", "/login"):
+    if path in ("/health", "/metrics", "/login", "/logout"):
         return Route(path[1:])
     if found := _DAY.fullmatch(path):
+        if not is_day(found[1] + found[3] + found[4]):
+            return NO_DAY
         return Route("redirect", f"/day/{found[1]}{found[3]}{found[4]}") if found[2] else Route("page", "day.html")
     if _SYMBOL.fullmatch(path):
         return Route("page", "symbol.html")
@@ -210,13 +218,16 @@ class Serving:
         where = route(request.path)
         if not self._access.is_host_good(request.headers.get("Host")):
             return error(421, "the Host header names another host: use the address that this server listens at")
-        if request.method not in (("GET", "HEAD", "POST") if where.kind == "login" else ("GET", "HEAD")):
-            return error(405, "only reading is possible here", Allow="GET, HEAD")
+        if request.method not in (allowed := _METHODS.get(where.kind, _READING)):
+            text = "only reading is possible here" if allowed == _READING else "this is not how it is done: see Allow"
+            return error(405, text, Allow=", ".join(allowed))
         if not request.path.startswith(_OPEN) and (refused := await self._refused(request, where)) is not None:
             return refused
         try:
             return await self._answer(request, where)
         except NotGood as problem:
+            if problem.status == 404 and where.kind in ("", "page", "redirect") and "text/html" in request.headers.get("Accept", ""):
+                return web.Response(status=404, body=self._content("missing.html")[1], headers={**HEADERS, "Content-Type": _TYPES[".html"]})
             return error(problem.status, problem.text)
 
     async def _refused(self, request: web.BaseRequest, where: Route) -> web.Response | None:
@@ -241,13 +252,27 @@ class Serving:
             return web.Response(body=found[0], headers={**HEADERS, "Content-Type": found[1]})
         if where.kind == "api":
             return await self._json(request, where.name)
+        if where == Route("page", "symbol.html"):
+            provider, symbol = request.path.split("/")[2:]
+            await self._ask_symbol(provider, symbol, request.query.get("date", ""))
         if where.kind in ("page", "asset"):
             return self._file(request, where.name if where.kind == "page" else f"assets/{where.name}")
         if where.kind == "redirect":
             return self._redirect(where.name)
         if where.kind == "login" and self._access.token is not None:
             return await self._login(request)
-        raise NotGood(404, "there is nothing here; the pages begin at /")
+        if where.kind == "logout" and self._access.token is not None:
+            self._ask_origin(request)
+            return self._redirect("/login", **{"Set-Cookie": f"{COOKIE}=; {_COOKIE}; Max-Age=0"})
+        raise NotGood(404, where.name or "there is nothing here; the pages begin at /")
+
+    async def _ask_symbol(self, provider: str, symbol: str, date: str) -> None:
+        """Raise NotGood if nothing knows a symbol; where that cannot be told now, its page says why."""
+        try:
+            await self._answers.know(provider, symbol, date)
+        except NotGood as problem:
+            if problem.status == 404:
+                raise
 
     async def _json(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         if name == "live":
@@ -256,9 +281,13 @@ class Serving:
             if body := self._monitor.status():
                 return json(body)
             raise NotGood(503, "the monitor has not looked yet: ask again in a second")
+        if name == "session":
+            asked = self._access.token is not None
+            standing = self._access.standing(None, request.cookies.get(COOKIE), self._clock.wall_ns())
+            return json(orjson.dumps({"token": asked, "cookie": asked and standing == "good"}))
         answer = self._api.get(name)
         if answer is None:
-            raise NotGood(404, f"no such answer; there are: live, status, {', '.join(self._api)}")
+            raise NotGood(404, f"no such answer; there are: live, status, session, {', '.join(self._api)}")
         return json(orjson.dumps(await answer(dict(request.query))))
 
     def _redirect(self, where: str, **headers: str) -> web.Response:
@@ -266,8 +295,18 @@ class Serving:
 
     def _file(self, request: web.BaseRequest, name: str) -> web.Response:
         """Return a file of the pages; a browser asks each time whether it has changed."""
+        kind = _TYPES.get(Path(name).suffix)
+        if kind is None:
+            raise NotGood(404, "no such file")
+        tag, content = self._content(name)
+        headers = {**HEADERS, "Content-Type": kind, "ETag": tag, "Cache-Control": "no-cache"}
+        if tag in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=content, headers=headers)
+
+    def _content(self, name: str) -> tuple[str, bytes]:
+        """Return tag and bytes of a file of the pages. Raises NotGood."""
         path = WEB / name
-        kind = _TYPES.get(path.suffix)
         try:
             changed_ns = path.stat().st_mtime_ns
             known = self._files.get(name)
@@ -275,19 +314,19 @@ class Serving:
                 content = path.read_bytes()
                 known = self._files[name] = (changed_ns, f'"{hashlib.sha256(content).hexdigest()[:32]}"', content)
         except OSError:
-            known = None
-        if known is None or kind is None:
-            raise NotGood(404, "no such file")
-        headers = {**HEADERS, "Content-Type": kind, "ETag": known[1], "Cache-Control": "no-cache"}
-        if known[1] in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=known[2], headers=headers)
+            raise NotGood(404, "no such file") from None
+        return known[1:]
+
+    @staticmethod
+    def _ask_origin(request: web.BaseRequest) -> None:
+        """Raise NotGood if a form was sent by a page of another site."""
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            raise NotGood(403, "log in and out from the pages themselves")
 
     async def _login(self, request: web.BaseRequest) -> web.Response:
         if request.method != "POST":
             return self._file(request, "login.html")
-        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-            raise NotGood(403, "log in from the login page")
+        self._ask_origin(request)
         if (request.content_length or 0) > _LOGIN_BYTES:
             raise NotGood(413, "that is no token")
         address, body = request.remote or "", await request.content.read(_LOGIN_BYTES)
@@ -296,5 +335,5 @@ class Serving:
             await asyncio.sleep(self._patience.wait_s(address, self._clock.mono_ns()))
             return self._redirect("/login?wrong=1")
         self._patience.forgive(address)
-        cookie = f"{COOKIE}={self._access.cookie(self._clock.wall_ns())}; Path=/; HttpOnly; SameSite=Strict; Max-Age={COOKIE_DAYS * 86400}"
+        cookie = f"{COOKIE}={self._access.cookie(self._clock.wall_ns())}; {_COOKIE}; Max-Age={COOKIE_DAYS * 86400}"
         return self._redirect("/", **{"Set-Cookie": cookie})

@@ -5,7 +5,7 @@ client there is no task, and no ring is mapped for it. A client's handler does n
 taken what it was sent for CUT_S is reset, alone, with little lost: the kernel holds at most SEND_BYTES for it, and a browser connects
 again by itself and is told everything anew.
 
-    hello   at the beginning: version, lines of prices, newest events, anomaly days
+    hello   at the beginning: version, figures of the last minutes, lines of prices, newest events, anomaly days
     status  each second     slots  at the beginning and on change     ticks  up to four a second     notices  new events
 """
 
@@ -27,6 +27,7 @@ from obs.config import Config
 from obs.log import Log
 from obs.monitor.live import Live
 from obs.monitor.notices import Notices
+from obs.monitor.past import Past
 from obs.monitor.view import HostView
 from obs.roles.answers import Answers, NotGood
 
@@ -99,14 +100,15 @@ class Client:
 class Streams:
     """All clients of one monitor. Safety: one event loop.
 
-    `status`: the encoded status of now, b"" before the first look. `view`: the last look. `cut`: ends a connection.
+    `status`: the encoded status of now, b"" before the first look. `view`: the last look. `past`: the figures of those before it.
+    `cut`: ends a connection.
     """
 
     def __init__(
-        self, config: Config, answers: Answers, view: Callable[[], HostView | None], status: Callable[[], bytes],
+        self, config: Config, answers: Answers, view: Callable[[], HostView | None], status: Callable[[], bytes], past: Past,
         cut: Callable[[asyncio.Transport], None], log: Log, clock: Clock,
     ) -> None:  # fmt: skip
-        self._config, self._answers, self._view, self._status, self._cut = config, answers, view, status, cut
+        self._config, self._answers, self._view, self._status, self._past, self._cut = config, answers, view, status, past, cut
         self._log, self._clock = log, clock
         self._live = Live(config.data_dir, config.ring.dir, clock)
         self._notices = Notices(config.data_dir)
@@ -224,7 +226,7 @@ class Streams:
         if not hello or self._clock.mono_ns() - made_ns > NS:
             value = {
                 "version": __version__, "now_ms": self._clock.wall_ns() // 1_000_000, "poll_ms": int(_TURN_S * 1000),
-                "spark": self._live.sparks(), "events": list(reversed(self._events)), "days": self._days,
+                "past": self._past.to_json(), "spark": self._live.sparks(), "events": list(reversed(self._events)), "days": self._days,
             }  # fmt: skip
             hello = encoded("hello", value)
             self._hello = (hello, self._clock.mono_ns())

@@ -19,7 +19,7 @@ import orjson
 from obs.clock import NS, SYSTEM
 from obs.config import Config, demo_config, demo_environ, load, require_start
 from obs.config.options import DEFAULT_DATA_DIR, DEFAULT_DEMO_DATA_DIR
-from obs.errors import EXIT_CONFIG, EXIT_FOUND, EXIT_GOOD, ConfigError, ObsError
+from obs.errors import EXIT_CONFIG, EXIT_FOUND, EXIT_GOOD, ConfigError, ObsError, OwnedElsewhere
 from obs.log import Log
 from obs.supervisor import simulators
 from obs.supervisor.adopted import Adopted
@@ -98,23 +98,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _Run(config, chosen, arguments.seconds, log, as_json=arguments.json).run()
     except ObsError as error:
-        log.error("supervisor_failed", error=type(error).__name__, text=str(error))
+        if not sys.stderr.isatty():
+            log.error("supervisor_failed", error=type(error).__name__, text=str(error))
+        else:
+            log.close()  # what it has to say comes first
+            print(f"obs: {_sentence(error)}", file=sys.stderr)
         return error.exit_code
     finally:
         log.close()
+
+
+def _sentence(error: ObsError) -> str:
+    """Return what a person at the terminal is told, where a program gets the facts."""
+    if not isinstance(error, OwnedElsewhere):
+        return str(error)
+    of, data_dir, pid = (error.facts[name] for name in ("owner", "data_dir", "pid"))
+    return f"another supervisor (pid {pid}) runs {of} in {data_dir} already: stop it first, or name another data directory with --data"
 
 
 def _configure(arguments: argparse.Namespace) -> Config:
     default = DEFAULT_DEMO_DATA_DIR if arguments.demo else DEFAULT_DATA_DIR
     config = load(arguments.config, data=arguments.data, environ=os.environ, default_data=default)
     if arguments.demo:
+        script = Path(arguments.script).resolve() if arguments.script else config.demo.script
+        if script is not None and not script.is_file():
+            named = f"--script = {arguments.script}" if arguments.script else f"demo.script = {script}"
+            raise ConfigError("no script", problems=[f"{named}: a file of script lines"])
+        if script is not None:
+            simulators.check_script(script)
         _refuse_real_data(config.data_dir)
         recordings = Path(arguments.recordings).resolve() if arguments.recordings else None
         if recordings is not None and not recordings.is_dir():
             raise ConfigError("no recordings", problems=[f"--recordings = {arguments.recordings}: a folder that exists"])
-        script = Path(arguments.script).resolve() if arguments.script else None
-        if script is not None and not script.is_file():
-            raise ConfigError("no script", problems=[f"--script = {arguments.script}: a file of script lines"])
         os.environ.update(demo_environ(config.demo.seed))
         config = demo_config(config, simulators.free_ports(), recordings=recordings, script=script)
     require_start(config, os.environ, provider=arguments.provider, services=arguments.services)

@@ -16,12 +16,23 @@ import pytest
 from browsing import CHROMIUM, FLAGS, MARKED, TOKEN, Demo, Watched, settled, watch
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-# What a page says of its health and of Upbit, whenever it says something else.
+# What a page says of its health and of Upbit, whenever it says something else; and what the map of gaps shows of a loss that goes on.
 _NOTE = """
 window.said = new Set();
+window.losing = [];
 const of = [
   "#health h1", "[data-reason=mute]", "[data-testid=provider-upbit] .state", "[data-testid=slot-upbit-KRW-BTC]", "#count-symbols",
+  "[data-testid=gapmap-upbit] tbody tr", "#count-gaps",
 ];
+setInterval(async () => {
+  const { getInstanceByDom } = await import("/assets/vendor/echarts/echarts.esm.min.js");
+  const node = document.querySelector("[data-testid=gapmap-upbit] .chart");
+  const options = (node && getInstanceByDom(node))?.getOption();
+  const [value] = options?.series.find(({ id }) => id === "open")?.data ?? [];
+  if (value) {
+    window.losing.push([...value, options.tooltip[0].formatter({ seriesId: "open", value, dataIndex: 0 })]);
+  }
+}, 1000);
 new MutationObserver(() => of.forEach((one) => window.said.add(document.querySelector(one)?.textContent)))
   .observe(document, { subtree: true, childList: true, characterData: true });
 """

@@ -14,6 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import MARKED, SYMBOLS, TOKEN, Demo, Watched, settled
 from playwright.sync_api import Page, expect
 
+from obs.monitor.health import TEXTS
 from tests.integration.supervised import until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("mute")]
@@ -35,6 +36,14 @@ CHART: Final = """async ([of, value]) => {
   return %s;
 }"""
 GAPS_DRAWN: Final = CHART % "chart.getOption().series.find(({ id }) => id === 'gaps').data"
+LINES: Final = CHART % "chart.getOption().series.map(({ data }) => data.filter(([, value]) => value !== null))"
+# The labels of a map, and where each begins.
+LABELS: Final = CHART % """((labels) => [labels.map(({ style }) => style.text), labels.map((one) => {
+  const box = one.getBoundingRect().clone();
+  const at = one.getComputedTransform();
+  return box.x + (at ? at[4] : 0);
+})])(chart.getZr().storage.getDisplayList().filter((one) => one.type === "tspan"
+  && chart.getOption().yAxis[0].data.includes(one.style.text)))"""
 PLACE: Final = CHART % "chart.convertToPixel({ xAxisIndex: 0, yAxisIndex: 0 }, value)"
 TELLS: Final = CHART % "chart.getZr().storage.getDisplayList().some(({ style }) => String(style.text ?? '').includes(value))"
 
@@ -131,6 +140,23 @@ def test_a_day_without_data_says_so(open_page: Open) -> None:
     expect(page.get_by_test_id("day-upbit")).to_contain_text("Nothing was recorded on this day.")
 
 
+def test_what_is_not_there_says_what_to_do(demo: Demo, open_page: Open) -> None:
+    one = open_page("/day/20261399")
+    one.expected = re.compile("404")
+    page = one.page
+    expect(page.locator("h1")).to_have_text("There is no day 20261399")
+    expect(page.locator("main")).to_contain_text("A day is written YYYYMMDD")
+    expect(page.locator("main a")).to_have_count(3)  # the live page, and a day of each provider
+    accessible(page)
+    page.get_by_test_id("lang").click()
+    expect(page.locator("h1")).to_have_text("20261399: 그런 날짜가 없습니다")
+    page.goto(f"{demo.url}/symbol/kis/005931")
+    expect(page.locator("h1")).to_have_text("005931: 알려지지 않은 종목입니다")
+    page.locator("main a").first.click()
+    page.wait_for_url(f"{demo.url}/")
+    settled(page)
+
+
 # --- for everybody
 
 
@@ -163,6 +189,134 @@ def test_a_telephone_scrolls_one_way_only(demo: Demo, open_page: Open, language:
     page.goto(f"{demo.url}/symbol/kis/005930")
     page.wait_for_selector("[data-testid=totals] dd")
     wide_as_shown(page)
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize("wide", [360, 1440])
+def test_nothing_is_cut(open_page: Open, wide: int, language: str) -> None:
+    """Numbers of slots, also beside long words; the rings; and the labels of a map, the longest as well."""
+    page = settled(open_page(viewport={"width": wide, "height": 740}, locale="ko-KR" if language == "ko" else "en-GB").page)
+    page.wait_for_selector("[data-testid=provider-kis] tbody tr")
+    cut = page.evaluate("""async () => {
+      const { put } = await import("/assets/dom.js");
+      document.querySelectorAll(".slot .word").forEach((one) => put(one, "△ connected, nothing comes"));
+      return [...document.querySelectorAll(".slot .number, .columns .scroll")].filter((one) => one.scrollWidth > one.clientWidth).length;
+    }""")
+    assert cut == 0
+    assert page.locator(".slot .number").last.inner_text() == "#41"
+    drawn = "[data-testid=gapmap-kis] .chart"
+    labels, left = page.evaluate(LABELS, [drawn, None])
+    assert len(labels) == 1 + len(SYMBOLS["kis"])
+    assert min(left) >= 0, (min(left), labels[left.index(min(left))])
+
+
+def test_a_korean_page_is_korean(open_page: Open) -> None:
+    """What the server says in English, too: reasons of health, with their figures, roles, facts of events, how a session ended."""
+    page = settled(open_page(locale="ko-KR").page)
+    figures = re.findall(r"\{(\w+)\}", " ".join(TEXTS.values()))
+    facts = dict.fromkeys(figures, "12") | {"role": "archive", "ring": "tick", "why": "mute", "link": "KIS"}
+    details = [
+        {"reason": "mute", "provider": name, "text": f"English {name}", "says": name, "facts": facts, "expected": False} for name in TEXTS
+    ]
+    told = page.evaluate(
+        """async (details) => {
+      const { Health } = await import("/assets/health.js");
+      const node = document.getElementById("health").cloneNode(true);
+      node.querySelector(".reasons").replaceChildren();
+      new Health(node).show({ ok: false, details }, { missing: 0, of: 82, quiet: [] }, Date.now());
+      return [...node.querySelectorAll("span.text")].map((one) => one.textContent);
+    }""",
+        details,
+    )
+    assert len(told) == len(TEXTS)
+    assert all(re.search("[가-힣]", text) and not re.search(r"English|archive|tick\b|mute|\{", text) for text in told), told
+    assert "아카이브 프로세스가 12초 동안 응답하지 않습니다" in told
+    expect(page.get_by_test_id("host").locator("tbody tr", has_text="upbit").first).to_have_text(re.compile("아카이브|수신|적재|조회"))
+    assert not re.search("[a-z]", "".join(page.get_by_test_id("host").locator("tbody td:first-child").all_inner_texts()))
+    expect(page.get_by_test_id("events").locator("li", has_text="수신 시작").first).to_contain_text("종목 41")
+    assert page.evaluate("""async () => (await import("/assets/words.js")).named("session", "ended")""") == "종료됨"
+
+
+def test_a_new_page_has_the_figures_of_the_last_minutes(open_page: Open) -> None:
+    page = settled(open_page().page)
+    page.wait_for_timeout(3000)  # at its second draw
+    for name in ("provider-kis", "host"):
+        lines = page.evaluate(LINES, [f"[data-testid={name}] .chart", None])
+        assert len(lines) == 2
+        for points in lines:
+            assert points[-1][0] - points[0][0] > 20_000, f"{name}: {len(points)} points, and the page is 5 s old"
+            assert len({ms for ms, _ in points}) == len(points)
+
+
+def test_the_axis_of_a_silent_provider_counts_in_whole_steps(dashboard: Page) -> None:
+    """Nought everywhere, one at most, and many: whatever comes, no number stands there twice."""
+    for most in (0, 1, 2, 3, 250):
+        ticks = dashboard.evaluate(
+            """async (most) => {
+          const { Chart, lines } = await import("/assets/charts.js");
+          const { whole } = await import("/assets/words.js");
+          const node = document.createElement("div");
+          node.style.height = "150px";
+          document.querySelector("main").append(node);
+          const data = [0, 1, 2].map((at) => [at * 1000, at === 1 ? most : 0]);
+          const options = { from: 0, to: 2000, form: whole, step: 1 };
+          const one = new Chart(node, (c) => lines(c, [{ name: "x", data, colour: "series-1" }], options));
+          one.draw();
+          for (let turn = 0; turn < 100 && !one.chart?.getOption()?.yAxis; turn += 1) await new Promise((go) => setTimeout(go, 50));
+          one.chart.setOption({}, { lazyUpdate: false });
+          const labels = one.chart.getModel().getComponent("yAxis").axis.getViewLabels().map(({ formattedLabel }) => formattedLabel);
+          node.remove();
+          return labels;
+        }""",
+            most,
+        )
+        assert len(ticks) == len(set(ticks)) >= 2, (most, ticks)
+
+
+def test_what_a_gap_explains_stands_behind_it(dashboard: Page) -> None:
+    """However the venue's counts came before the end of their silence; several are one line, which says that it is inside."""
+    gap = {"event_type": "gap_marker", "provider": "kis", "session_id": "s", "event_ring": "event", "severity": "minor", "gap_seconds": 40}
+    mute = gap | {"event_seq": 9, "reason": "mute", "symbol": None, "inside": None}
+    mute |= {"gap_start_ts": "2026-01-22T00:00:10.000Z", "gap_end_ts": "2026-01-22T00:00:50.000Z"}
+    counts = [
+        gap | {
+            "event_seq": 10 + at, "reason": "venue_count", "symbol": f"00000{at}", "inside": "s/event/9",
+            "gap_start_ts": f"2026-01-22T00:00:0{at}.000Z", "gap_end_ts": f"2026-01-22T00:00:5{at}.000Z",
+        }
+        for at in range(3)
+    ]  # fmt: skip
+    later = gap | {"event_seq": 20, "reason": "restart", "symbol": None, "inside": None}
+    later |= {"gap_start_ts": "2026-01-22T00:01:00.000Z", "gap_end_ts": "2026-01-22T00:01:01.000Z"}
+    alone = [one | {"event_seq": 30 + at, "inside": None} for at, one in enumerate(counts)]
+    long_ago = alone[0] | {"gap_start_ts": "2026-01-21T23:00:00.000Z", "gap_end_ts": "2026-01-21T23:00:40.000Z"}
+    bundles = """async (lines) => {
+      const { bundled } = await import("/assets/gaps.js");
+      return bundled(lines, true).map(([gap, symbols]) => [gap.gap_end_ts, symbols]);
+    }"""
+    assert dashboard.evaluate(bundles, [*alone, long_ago]) == [
+        [counts[2]["gap_end_ts"], ["000002", "000001", "000000"]], [long_ago["gap_end_ts"], ["000000"]],
+    ], "a silence that the program did not call one has counts alone"  # fmt: skip
+    texts, rows = dashboard.evaluate(
+        """async (lines) => {
+      const { Events } = await import("/assets/events.js");
+      const { gapTable } = await import("/assets/gaps.js");
+      const list = document.createElement("ul");
+      const events = new Events(list, document.getElementById("kinds"));
+      events.add(lines);
+      events.draw();
+      const of = (node, what) => [...node.querySelectorAll(what)].map((one) => one.textContent);
+      return [of(list, ".text"), of(gapTable(lines, "UTC", { fold: true }), "tbody tr")];
+    }""",
+        [counts[0], later, *counts[1:], mute],
+    )
+    assert [re.sub(r" missing.*?,", "", text) for text in texts] == [
+        "all symbols: 40 s restart (minor)", "all symbols: 40 s connected, but silent (minor)",
+        "3 symbols: 52 s the venue counted more (inside the one above)",
+    ]  # fmt: skip
+    assert rows == [
+        "00:01:00 – 00:01:0140 srestartall symbolsminor", "00:00:10 – 00:00:5040 sconnected, but silentall symbolsminor",
+        "00:00:00 – 00:00:5252 sthe venue counted more (inside)3 symbolsminor",
+    ]  # fmt: skip
 
 
 def test_everything_can_be_done_with_the_keyboard(dashboard: Page) -> None:
@@ -218,6 +372,20 @@ def test_language_and_theme_are_remembered(open_page: Open) -> None:
     expect(page.locator("#count-records")).to_have_text(re.compile(r"\d/s"))
 
 
+def test_one_can_log_out(demo: Demo, open_page: Open) -> None:
+    page = settled(open_page().page)
+    button = page.get_by_role("button", name="Sign out")
+    expect(button).to_be_visible()
+    for path in ("/day/20200102", "/symbol/kis/005930"):
+        page.goto(demo.url + path)
+        expect(button).to_be_visible()
+    button.click()
+    page.wait_for_url(f"{demo.url}/login")
+    assert page.context.cookies() == []
+    page.goto(demo.url)
+    assert page.url == f"{demo.url}/login"
+
+
 def test_a_wrong_token_is_told_and_the_right_one_leads_on(demo: Demo, open_page: Open) -> None:
     page = open_page("/", storage_state=None).page
     assert page.url == f"{demo.url}/login"
@@ -248,8 +416,20 @@ def test_a_mute_exchange_is_a_reason_and_then_a_gap(demo: Demo, mute: Any) -> No
     assert any(re.fullmatch(r"\d problems?", text) for text in said)
     assert "not connected" in said
     assert f"41 of {ALL}" in said
-    row = page.get_by_test_id("gapmap-upbit").locator("tbody tr", has_text="connected, but silent").first
+    # The loss is on the map and in its list while it goes on: from the last message to now, longer each time one looks.
+    (first, *_) = [text for text in said if re.fullmatch(r"since \d\d:\d\d:\d\d, still silent.*all symbolsperhaps a loss", text)]
+    rows = [text for text in said if re.fullmatch(r"since \d\d:\d\d:\d\d, still open.*connected, but silentall symbolsstill open", text)]
+    assert len(rows) > 3
+    assert any(re.fullmatch(r"\d+ \+ 1 open", text) for text in said)
+    since = first.split()[1].rstrip(",")
+    losing = page.evaluate("window.losing")
+    assert {start for start, *_ in losing} == {losing[-1][0]}
+    assert {row for _, _, row, _ in losing} == {0}
+    assert losing[-1][1] - losing[0][1] > 10 / 60
+    assert losing[-1][3].split("\n") == ["all symbols", f"since {since}, still open", "connected, but silent"]
+    row = page.get_by_test_id("gapmap-upbit").locator("tbody tr", has_text="connected, but silent").filter(has_not_text="open").first
     expect(row).to_contain_text("all symbols", timeout=90_000)
+    expect(page.get_by_test_id("gapmap-upbit")).not_to_contain_text("since")
     expect(page.get_by_test_id("events").locator("[data-kind=gap]").first).to_contain_text("connected, but silent")
     drawn = "[data-testid=gapmap-upbit] .chart"
     cells = [cell for cell in page.evaluate(GAPS_DRAWN, [drawn, None]) if cell[3] == "mute"]
@@ -262,8 +442,14 @@ def test_a_mute_exchange_is_a_reason_and_then_a_gap(demo: Demo, mute: Any) -> No
     x, y = page.evaluate(PLACE, [drawn, [cells[0][0] + 0.5, 0]])
     page.locator(drawn).hover(position={"x": x, "y": y + 2})
     until("the reader is told", lambda: page.evaluate(TELLS, [drawn, reason]))
+    begun = page.evaluate("(fetch('/api/gaps?provider=upbit').then((it) => it.json()))")["gaps"]
+    exact = min(one["gap_start_ts"] for one in begun if one["reason"] == "mute")[11:23]  # the provider's own zone is UTC
+    told_s, begun_s = (sum(float(part) * size for part, size in zip(one.split(":"), (3600, 60, 1), strict=True)) for one in (since, exact))
+    assert (told_s - begun_s + 1) % 86_400 < 6, "the monitor sees at its next look that nothing has come since"
+    assert page.evaluate(TELLS, [drawn, exact]), "the cell is a minute, its gap has a beginning"
     page.get_by_test_id("gapmap-upbit").get_by_role("link", name="The whole day").click()
-    expect(page.get_by_test_id("day-upbit").locator("tbody tr", has_text="connected, but silent").first).to_contain_text("all symbols")
+    row = page.get_by_test_id("day-upbit").locator("tbody tr", has_text="connected, but silent").filter(has_text=exact)
+    expect(row).to_contain_text("all symbols")
 
 
 def test_a_page_outlives_the_monitor(demo: Demo, open_page: Open) -> None:

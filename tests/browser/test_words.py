@@ -11,10 +11,12 @@ import pytest
 
 from obs.lifecycle import days
 from obs.market.calendar import ALWAYS
-from obs.monitor.health import REASONS
+from obs.monitor.health import REASONS, TEXTS
 from obs.record.events import GAP_REASONS
 from obs.record.schema import MARKETS, QUALITIES, VENUES
 from obs.select.triggers import TRIGGERS
+from obs.shm.counters import WAITING
+from obs.supervisor.child import ROLES
 
 WEB: Final = Path(__file__).resolve().parents[2] / "obs" / "monitor" / "web"
 WORDS: Final = {path.stem: json.loads(path.read_text()) for path in sorted((WEB / "assets" / "lang").glob("*.json"))}
@@ -24,6 +26,7 @@ NAMED: Final = {
     "reason": REASONS, "do": REASONS, "gap": GAP_REASONS, "market": MARKETS[1:], "venue": VENUES[1:], "quality": QUALITIES,
     "trigger": TRIGGERS, "anomaly": days.REASONS, "severity": ("brief", "minor", "major", "critical"), "sink": ("archive", "database"),
     "mitigation": ("0", "1", "2"), "ring": ("tick", "event", "poll_event", "swing", "quarantine"),
+    "says": tuple(TEXTS), "session": ("ended", "host_death", "open"), "waiting": tuple(filter(None, WAITING)), "role": ROLES,
     "standing": ("wanted", "asked", "confirmed", "refused", "failed", "leaving"),
 }  # fmt: skip
 
@@ -43,6 +46,19 @@ def test_every_language_has_the_same_keys_and_values_to_fill_in() -> None:
         assert text.strip()
         assert WORDS["ko"][key].strip()
         assert placeholders(text) == placeholders(WORDS["ko"][key]), key
+
+
+def test_the_pages_say_of_health_what_the_program_says() -> None:
+    assert {key: WORDS["en"][f"says.{key}"] for key in TEXTS} == dict(TEXTS)
+
+
+@pytest.mark.parametrize("path", sorted(WEB.glob("*.html")), ids=lambda path: path.name)
+def test_without_scripts_a_page_speaks_both_languages(path: Path) -> None:
+    for text in re.findall(r"(?s)<noscript>(.*?)</noscript>", path.read_text()):
+        plain, korean = re.split(r'lang="ko"', text)
+        assert re.search("[a-z]{4}", plain)
+        assert not re.search("[가-힣]", plain)
+        assert re.search("[가-힣]{3}", korean)
 
 
 def test_korean_is_korean() -> None:
@@ -69,7 +85,7 @@ def test_pages_hold_nothing_that_the_content_policy_forbids(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|<script(?![^>]*\ssrc=)|<base|<iframe", text)
     assert set(re.findall(r"""(?:src|href|action)="([^"#]+)""", text)) <= {
-        "/", "/health", "/metrics", "/login", *("/" + str(one.relative_to(WEB)) for one in WEB.rglob("*") if one.is_file())
+        "/", "/health", "/metrics", "/login", "/logout", *("/" + str(one.relative_to(WEB)) for one in WEB.rglob("*") if one.is_file())
     }  # fmt: skip
 
 

@@ -84,7 +84,8 @@ def test_many_kills(demo: Make, request: pytest.FixtureRequest, kind: str) -> No
     assert max(recovery_s) < SLOWEST_S, sorted(recovery_s)
     deaths = {"feed": KILLS // 2, "supervisor": KILLS, "everything": KILLS}.get(kind, 0)
     for verdict in verdicts.values():
-        # One gap line of each death, and one of each ordered stop between two lives. Two with the same start are one gap: a feed that died as it told it left it to the next.
+        # One gap line of each death, and one of each ordered stop between two lives. Two with the same start are one gap: a feed that
+        # died as it told it left it to the next.
         assert verdict.gaps["restart/None"] == deaths + lives - 1, verdict.gaps
         # A feed that was killed between its connect and its first record leaves the loss to the next.
         assert set(verdict.gaps) <= {"restart/None", "ws_disconnect/None", "venue_count/None"}, verdict.gaps

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def test_nothing_in_the_files_steers_the_terminal(data: Path) -> None:
     path = data / "system" / "events" / "kis" / "20260123.jsonl"
     path.write_bytes(gap(event_ring="event", event_seq=9, symbol=evil, provider=evil) + b"\n" + b'{"event_type":"gap_marker"}\n')
     done = obs("gaps", "--data", data)
-    assert done.stdout.decode().count(shown) == 2
+    assert done.stdout.decode().count(shown) == 3
     assert done.returncode == 1
     (data.parent / "obs.toml").write_text('[providers.kis]\nsymbols = ["005930"]\n')
     kis = {"OBS_CONFIG": str(data.parent / "obs.toml")}
@@ -382,12 +382,75 @@ def test_gaps_are_listed_once_each(data: Path) -> None:
         ("ws_disconnect", 3, None), ("venue_count", 5, 17), ("ring_lap", None, 3),
     ]  # fmt: skip
     text = obs("gaps", "--data", data).stdout.decode()
-    assert "3 gaps, 90.0 s in all" in text
+    assert text.splitlines()[-1] == "kis: 1 gap (2 more inside): 45.0 s together, of all symbols"
     assert "venue_count" in text
     one = obs("gaps", "--data", data, "--json", "--symbol", "0193T0").stdout.splitlines()
     assert len(one) == 2  # those of all symbols concern it too
     assert obs("gaps", "--data", data, "--date", "20260123").stdout == b"no gaps\n"
+    assert "within" in gaps[0]
     assert obs("gaps", "--data", data, "--provider", "upbit", "--json").stdout == b""
+
+
+def test_every_number_of_gaps_is_the_same_number(tmp_path: Path) -> None:
+    """On a day and with filters, whoever is asked: a loss is one gap, however many symbols it has cost something."""
+    config = configured(tmp_path)
+    feed = Feed(config)
+    days = [f"{datetime.now(UTC) + timedelta(days=more):%Y%m%d}" for more in (0, 1)]  # midnight may come while it runs
+    words = ("--config", tmp_path / "obs.toml", "--data", config.data_dir)
+    place = {"provider": "upbit", "event_ring": "event", "session_id": feed.session}
+
+    def tell(number: int, first_s: int, last_s: int, **more: Any) -> None:
+        times = {"start_ns": START_NS + first_s * 10**9, "end_ns": START_NS + last_s * 10**9}
+        for day in days:
+            feed.tell(json.loads(gap(event_seq=number, **place, **times, **more)), day)
+
+    def told(*filters: str) -> tuple[int, str]:
+        gaps = [json.loads(line) for line in obs("gaps", *words, *filters, "--json").stdout.splitlines()]
+        return sum(not one["within"] for one in gaps), obs("gaps", *words, *filters).stdout.decode().splitlines()[-1]
+
+    def shown() -> tuple[int, int]:
+        status = json.loads(obs("status", *words, "--json").stdout)
+        top = json.loads(obs("top", *words, "--json").stdout)["status"]
+        return status["providers"][0]["gaps"], top["providers"][0]["gaps"]
+
+    try:
+        feed.tell(json.loads(gap(event_seq=99, **place)), "20260122")  # of another day
+        tell(1, 0, 100)
+        for number, symbol in enumerate(("KRW-BTC", "KRW-ETH"), 2):
+            tell(number, 10, 20, symbol=symbol, reason="venue_count")
+        tell(4, 90, 130, reason="mute")
+        tell(5, 200, 210, symbol="KRW-ETH", reason="venue_count")
+        whole = "upbit: 3 gaps (2 more inside): 140.0 s together, 130.0 s of it of all symbols, the rest of 1 symbol alone"
+        assert told("--date", days[0]) == (3, whole)
+        assert told("--date", days[0], "--symbol", "KRW-BTC") == (2, "upbit: 2 gaps (1 more inside): 130.0 s together, of all symbols")
+        assert shown() == (3, 3)
+        with running(config) as one:
+            query = f"/api/gaps?provider=upbit&date={days[0]}"
+            assert sum(not line["within"] for line in one.json(query)["gaps"]) == 3
+            assert sum(not line["within"] for line in one.json(f"{query}&symbol=KRW-BTC")["gaps"]) == 2
+            assert one.json("/api/status")["providers"][0]["gaps"] == 3
+            assert shown() == (3, 3)
+        tell(6, 129, 131, symbol="KRW-BTC", reason="venue_count", inside="another")  # it spans more than what explains it
+        tell(7, 0, 600, scope="swing", reason="short_sweep")
+        assert told("--date", days[0]) == (4, whole.replace("3 gaps (2", "4 gaps (3") + "; 1 of sweeps: 600.0 s")
+        assert shown() == (4, 4)
+        with running(config) as one:
+            assert sum(not line["within"] for line in one.json(f"/api/gaps?provider=upbit&date={days[0]}")["gaps"]) == 4
+    finally:
+        feed.close()
+
+
+@pytest.mark.parametrize("name", ["gaps", "cat", "audit", "universe"])
+def test_a_date_of_which_there_is_nothing_is_told_with_the_nearest_ones(name: str, data: Path) -> None:
+    """22:00 UTC is the next day in Seoul: who asks for the date in UTC sees nothing, and must not take that for an all-clear."""
+    hint = f"obs {name}: there is nothing of 20260121; the nearest days that have anything: 20260122 (kis)."
+    zone = " A date is a day of the market (kis: Asia/Seoul)"
+    done = obs(name, "--data", data, "--date", "20260121")
+    assert hint + zone in done.stderr.decode()
+    assert done.returncode == {"universe": 4}.get(name, 0) or name == "audit"  # which judges the sessions of all days
+    assert b"there is nothing of" not in obs(name, "--data", data, "--date", "20260122").stderr
+    (data / "system" / "events" / "kis" / "20260120.jsonl").write_bytes(b"")
+    assert "20260120 (kis) and 20260122 (kis)" in obs(name, "--data", data, "--date", "2026-01-21").stderr.decode()
 
 
 def test_gaps_are_sorted_by_start_and_those_inside_others_marked(data: Path) -> None:

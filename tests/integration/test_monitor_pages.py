@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 
@@ -20,7 +21,7 @@ from obs.monitor.access import HEADERS
 from obs.record.events import gap_payload, iso_ms
 from obs.roles.serving import WEB
 from obs.roles.streams import CLIENTS
-from tests.integration.monitor_rig import Feed, Stream, configured, running, until
+from tests.integration.monitor_rig import Feed, Running, Stream, configured, running, until
 
 TOKEN = "a-secret-token-of-the-test"
 DAY = "20260122"
@@ -129,6 +130,70 @@ def test_logging_in(guarded: Config) -> None:
             assert one.ask(path, Authorization=f"Bearer {TOKEN}")[0] == 200, path
         assert one.ask("/api/status", Cookie=cookie[:-1] + ("0" if cookie[-1] != "0" else "1"))[0] == 401
         assert one.ask("/api/status", Host="evil.example", Authorization=f"Bearer {TOKEN}")[0] == 200, "a foreign page has no token"
+
+
+def test_logging_out(guarded: Config) -> None:
+    """The cookie ends; only a page of ours can ask for it, and pages know whether there is anything to end."""
+    with running(guarded) as one:
+        form = {"Content_Type": "application/x-www-form-urlencoded"}
+        cookie = one.ask("/login", "POST", f"token={TOKEN}".encode(), **form)[2]["set-cookie"].split("; ")[0]
+        session = [one.ask("/api/session", Cookie=cookie), one.ask("/api/session", Authorization=f"Bearer {TOKEN}")]
+        assert [(status, orjson.loads(body)) for status, body, _ in session] == [
+            (200, {"token": True, "cookie": True}), (200, {"token": True, "cookie": False}),
+        ]  # fmt: skip
+        assert one.ask("/api/session")[0] == 401
+        for name, (status, headers) in {
+            "a link": (405, {}), "another site": (403, {"Sec_Fetch_Site": "cross-site"}),
+            "a neighbour": (403, {"Sec_Fetch_Site": "same-site"}),
+        }.items():  # fmt: skip
+            method = "GET" if name == "a link" else "POST"
+            answer = one.ask("/logout", method, Cookie=cookie, **headers)
+            assert (answer[0], "set-cookie" in answer[2]) == (status, False), name
+        assert one.ask("/logout", Cookie=cookie)[2]["allow"] == "POST"
+        status, _, headers = one.ask("/logout", "POST", b"", Cookie=cookie, Sec_Fetch_Site="same-origin")
+        assert (status, headers["location"]) == (303, "/login")
+        name, *flags = headers["set-cookie"].split("; ")
+        assert name == cookie.split("=")[0] + "="
+        assert {"Max-Age=0", "Path=/", "HttpOnly", "SameSite=Strict"} == set(flags)
+        assert one.ask("/api/status", Cookie=name)[0] == 401
+        assert one.ask("/logout", "POST", b"")[0] == 303, "who has no cookie any more ends at the login page as well"
+
+
+def test_without_a_token_there_is_nothing_to_log_out_of(config: Config) -> None:
+    with running(config) as one:
+        assert one.json("/api/session") == {"token": False, "cookie": False}
+        assert one.ask("/logout", "POST", b"")[0] == 404
+
+
+def test_what_is_not_there_is_a_page_that_says_what_to_do(config: Config, feed: Feed, pg_dsn: str) -> None:
+    """For a browser; a program gets the same status and a text. A symbol is there if anything knows it, also if only old bars do."""
+    with psycopg.connect(pg_dsn, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO scalp_1m_bars (provider, symbol, minute, volume, trades, quotes, records, coverage_ratio, mitigation_level,"
+            " quality_flag, session_id) VALUES ('upbit', 'KRW-OLD', '2026-01-01T00:00Z', 3.5, 1, 0, 120, 1.0, 0, 'normal', 'x')"
+        )
+    feed.tell(gap(4, 60, "KRW-GONE"), DAY)
+    with running(config, pg_dsn) as one:
+        days, symbols = ("20261399", "2026-02-30"), ("upbit/KRW-BTX", "nobody/KRW-BTC", "upbit/%ED%95%9C")
+        for path in (*(f"/day/{one}" for one in days), *(f"/symbol/{one}" for one in symbols), "/nothing"):
+            status, body, headers = one.ask(path, Accept="text/html,*/*;q=0.8")
+            assert (status, headers["content-type"], headers["cache-control"]) == (404, "text/html; charset=utf-8", "no-store"), path
+            assert body == (WEB / "missing.html").read_bytes()
+            status, body, headers = one.ask(path)
+            assert (status, headers["content-type"]) == (404, "application/json"), path
+        assert b"YYYYMMDD" in one.ask("/day/20261399")[1]
+        assert b"/api/slots" in one.ask("/symbol/upbit/KRW-BTX")[1]
+        assert one.ask("/api/symbol?provider=upbit&symbol=KRW-BTX")[0] == 404
+        for path in ("/symbol/upbit/KRW-BTC", "/symbol/upbit/KRW-OLD", f"/symbol/upbit/KRW-GONE?date={DAY}", "/day/20200229"):
+            assert one.ask(path, Accept="text/html")[0] == 200, path
+        assert one.ask("/assets/nothing.js", Accept="text/html")[2]["content-type"] == "application/json"
+        feed.board["wanted"].write_json({"version": 2, "symbols": ["KRW-BTX"]})
+        assert one.ask("/symbol/upbit/KRW-BTX")[0] == 200
+
+
+def test_while_the_database_is_away_a_symbol_may_be_there(config: Config, feed: Feed) -> None:
+    with running(config) as one:
+        assert one.ask("/symbol/upbit/KRW-OLD", Accept="text/html")[0] == 200
 
 
 def test_a_wrong_token_waits_and_the_right_one_does_not(guarded: Config) -> None:
@@ -330,6 +395,46 @@ def test_the_stream_tells_everything_as_it_comes(config: Config, feed: Feed) -> 
         second.close()
         feed.publish("KRW-BTC", 1)
         assert one.child.poll() is None
+
+
+def test_a_page_begins_with_what_has_been(config: Config, feed: Feed) -> None:
+    """The figures of the looks before anybody asked: CPU and memory, and the rates of each provider."""
+    with running(config) as one:
+        looked = len(until(lambda: (past := told(one)["past"])["ms"][2:] and past)["ms"])
+        past = until(lambda: len((past := told(one)["past"])["ms"]) > looked and past)
+    assert {len(past[key]) for key in ("ms", "cpu", "memory")} == {len(past["providers"]["upbit"]["records"])} == {len(past["ms"])}
+    assert past["ms"] == sorted(past["ms"])
+    assert all(0 < one <= 1 for one in past["memory"])
+    assert past["providers"]["upbit"]["messages"][-1] == 0.0
+
+
+def told(one: Running) -> Any:
+    """What a page that opens now is told first."""
+    stream = Stream(one.place)
+    try:
+        return stream.wait("hello")
+    finally:
+        stream.close()
+
+
+def test_a_loss_is_told_while_it_goes_on(config: Config, feed: Feed) -> None:
+    """From the cut connection to the new subscription, with the time of the last message; no gap line is there yet."""
+    link = {"name": "upbit", "pid": os.getpid(), "connection_no": 1, "subscribed": 2, "attempt": 0, "last_reason": ""}
+
+    def losing(**changes: Any) -> list[dict[str, Any]]:
+        feed.board["link"].write_json([link | changes])
+        looked = one.json("/api/status")["ts"]
+        return list(until(lambda: (found := one.json("/api/status"))["ts"] > looked and found)["providers"][0]["losing"])
+
+    with running(config) as one:
+        assert losing(connected=True) == []
+        cut_ns, cut_mono = SYSTEM.wall_ns(), SYSTEM.mono_ns()
+        (loss,) = losing(connected=False, last_reason="reset", since_mono_ns=cut_mono)
+        assert (loss["link"], loss["reason"], loss["sure"]) == (None, "ws_disconnect", True)
+        assert 0 <= cut_ns // 1_000_000 - loss["since_ms"] < 30_000, "from the last message on"
+        (again,) = losing(connected=True, subscribed=0, last_reason="reset", since_mono_ns=SYSTEM.mono_ns())
+        assert again["since"] == loss["since"], "connected, but without an answer yet"
+        assert losing(connected=True, last_reason="reset") == []
 
 
 def test_no_event_is_missed_or_told_twice(config: Config, feed: Feed) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import stat
@@ -21,6 +23,7 @@ from typing import Any
 import orjson
 import pytest
 from supervised import ROOT, Supervised, Supervisor, until
+from terminals import terminal
 
 from obs.config.process import lock_path
 from obs.pg import postmaster
@@ -48,6 +51,13 @@ def make(tmp_path: Path) -> Iterator[Make]:
     yield begin
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def shm() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="obs-test-", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
 
 
 def run(*words: str, cwd: Path = ROOT, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -111,6 +121,30 @@ def test_usage_errors(tmp_path: Path, words: tuple[str, ...], told: str) -> None
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+SCRIPTS = {
+    '{"at_s":1,"do":"mute"}\n# a remark\n\n{"at_s":1,"do":"mut"}': (4, "do = 'mut': allowed are drop, close, rst, mute"),
+    '{"at_s":1,"do":"mute","seconds":9}': (1, "seconds = 9: mute takes at_s, do, from, every_s, conn, symbol, s"),
+    '{"at_s":"1","do":"mute"}': (1, "at_s = '1': allowed is int or float"),
+    '{"at_s":1,"do":"malformed","variant":"wrong"}': (1, "variant = 'wrong': allowed are cut, huge"),
+    '{"at_s":1,"do":"mute"': (1, "not JSON"),
+    '["mute"]': (1, "['mute']: allowed is a JSON object"),
+    '{"at_s":1,"do":"drop"}\n{"at_s":1,"do":"halt","symbol":"005930"}': (2, "do = 'halt': needs --universe, which the demo has not"),
+}
+
+
+@pytest.mark.parametrize("text", SCRIPTS)
+@pytest.mark.parametrize("how", ["--script", "[demo]"])
+def test_a_script_that_the_exchanges_would_refuse_starts_nothing(text: str, how: str, tmp_path: Path) -> None:
+    """Said at once, with the line and what is known: an exchange that ends at its start would only be a venue that is away."""
+    (tmp_path / "faults.jsonl").write_text(text + "\n")
+    (tmp_path / "obs.toml").write_text('[demo]\nscript = "faults.jsonl"\n' if how == "[demo]" else "")
+    done = run("--demo", "--for", "1", *(("--script", "faults.jsonl") if how == "--script" else ()), cwd=tmp_path)
+    number, told = SCRIPTS[text]
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith(f"obs: the script is wrong\n  {tmp_path}/faults.jsonl:{number}: {told}"), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faults.jsonl", "obs.toml"]
 
 
 @pytest.mark.parametrize("content", ["system/sessions/kis.jsonl", "scalp/kis/x", "pg/PG_VERSION"])
@@ -420,9 +454,8 @@ def test_for_some_seconds_counts_from_the_first_record(make: Make, empty_dsn: st
     assert "upbit" in supervisor.stdout.read_text()
 
 
-def test_the_demo_runs_where_there_is_nothing_and_again_in_its_own_directory(tmp_path: Path, empty_dsn: str) -> None:
+def test_the_demo_runs_where_there_is_nothing_and_again_in_its_own_directory(tmp_path: Path, empty_dsn: str, shm: Path) -> None:
     config = tmp_path / "obs.toml"
-    shm = Path(tempfile.mkdtemp(prefix="obs-test-", dir="/dev/shm"))
     config.write_text(f'[http]\nport = 0\n[ring]\ndir = "{shm}"\ncapacity = 4096\n[demo]\nrate = 100.0\n')
     for form in ((), ("--json",)):
         done = run("--demo", "--config", str(config), "--for", "1.5", *form, cwd=tmp_path, environ={"OBS_DSN": empty_dsn})
@@ -431,9 +464,39 @@ def test_the_demo_runs_where_there_is_nothing_and_again_in_its_own_directory(tmp
     data = tmp_path / "demo-data"
     assert len(read_sessions(data, "kis")) == 2
     assert sorted(path.name for path in (data / "sim").iterdir()) == ["kis.jsonl", "upbit.jsonl"]
-    for path in shm.iterdir():
-        path.unlink()
-    shm.rmdir()
+
+
+def test_ctrl_c_on_the_terminal_is_no_loss_of_the_demo(tmp_path: Path, empty_dsn: str, shm: Path) -> None:
+    """The terminal sends it to the whole group: the exchanges must outlive the feeds. A second demo is told in a sentence, not in JSON."""
+    config = tmp_path / "obs.toml"
+    config.write_text(f'[http]\nport = 0\n[ring]\ndir = "{shm}"\ncapacity = 4096\n[demo]\nrate = 400.0\n')
+    data = tmp_path / "data"
+    words = [sys.executable, "-m", "obs.supervisor", "--demo", "--config", str(config), "--data", str(data)]
+    # Its own terminal, which controls it as that of a shell does: the leader of a session has opened it.
+    line = f'exec 0<>"$(tty)"; exec {shlex.join(words)}'
+    log = tmp_path / "log"  # not on the terminal, where lines of several processes may run into each other
+    with terminal(shell=f"{line} 2>{shlex.quote(str(log))}", OBS_DSN=empty_dsn) as one:
+        until("it is ready", lambda: log.exists() and b'"event":"ready"' in log.read_bytes(), 60)
+        for provider in ("kis", "upbit"):
+            until(f"records of {provider}", lambda name=provider: list(data.glob(f"scalp/{name}/*/*/*.open")), 60)
+        with terminal(shell=line, OBS_DSN=empty_dsn) as second:
+            assert second.end(60)[0] == 3
+            said = second.screen.decode().replace("\r\n", "\n")
+        assert said == (
+            f"obs: another supervisor (pid {one.process.pid}) runs kis in {data} already: "
+            "stop it first, or name another data directory with --data\n"
+        )
+        one.types(b"\x03")
+        assert one.end(60)[0] == 0, log.read_text()
+    logged = [orjson.loads(text) for text in log.read_bytes().splitlines() if text.startswith(b"{")]
+    ended = [(end["child"], end.get("exit_code")) for end in logged if end["event"] in ("process_ended", "process_died")]
+    assert [end for end in ended if end[0] == "feed"] == [("feed", 0)] * 2
+    order = [child for child, _ in ended]
+    assert order.count("exchange") == 2
+    assert max(at for at, child in enumerate(order) if child == "feed") < order.index("exchange")
+    events = [orjson.loads(text) for path in data.glob("system/events/*/*.jsonl") for text in path.read_bytes().splitlines()]
+    assert len(events) > 10
+    assert not [event for event in events if event["event_type"] == "gap_marker"]
 
 
 # --- apart

@@ -115,6 +115,9 @@ def test_it_shows_a_running_tree_and_obeys_its_keys(tree: Supervised, screen: Tm
     tree.venues["upbit"][0].kill()
     assert "do: " in screen.shows("upbit not_connected: ")
     assert screen.lines()[0].startswith(" obs  RED")
+    screen.resize(80, 24)  # the reason and what to do are longer than a line
+    whole = r"upbit not_connected: .*\(for \d+ s\) do: .*RUNBOOK\.md#not_connected\)"
+    until("all of it", lambda: re.search(whole, " ".join(screen.screen().split())))
     words = command("status", "--config", tree.config, "--data", tree.data)
     until("since when, of the monitor", lambda: re.match(r"RED  upbit not_connected: .* \(for \d+ s\).*\. Do: ", output(words)))
     screen.keys("q")

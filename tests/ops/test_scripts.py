@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -67,3 +68,15 @@ def test_help_shows_examples_and_does_nothing(script: str, tmp_path: Path) -> No
         wrong = subprocess.run([ROOT / script, "--no-such-option"], capture_output=True, text=True, cwd=tmp_path, timeout=20, check=False)
         assert (wrong.returncode, wrong.stdout) == (2, "")
         assert "Usage" in wrong.stderr
+
+
+def test_the_help_of_an_installation_names_all_that_it_leaves_behind() -> None:
+    """Whatever ops/uninstall removes, folder and name, and the variables that ops/install obeys."""
+    told = subprocess.run([ROOT / "ops/install", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=20, check=True).stdout
+    text = (ROOT / "ops/uninstall").read_text()
+    removed = re.findall(r"(?<!\S)(/(?:etc|usr)/\S+)", " ".join(line for line in text.splitlines() if line.strip().startswith("remove ")))
+    assert {"/usr/local/bin/obs", "/usr/local/share/zsh/site-functions/_obs", "/etc/systemd/system/obs.target"} <= set(removed)
+    for path in removed:
+        whole = any(path.startswith(place) and path[len(place) :].lstrip("/") in told for place in re.findall(r"^  (/\S+)", told, re.M))
+        assert whole or path in told, path
+    assert re.search(r"\bPYTHON=/\S+ ops/install", told)

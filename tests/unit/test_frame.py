@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from views import LINK, NOW_NS, provider, ring, status
+from views import LINK, NOW_NS, provider, ring, role, status
 
 from obs.cli.frame import MIN_COLUMNS, MIN_ROWS, STYLES, Look, Price, Row, bar, cut, frame, spark
 from obs.cli.terminal import width
@@ -14,6 +14,7 @@ from obs.cli.top import _painted as painted
 
 SYMBOLS = [f"{number:06d}" for number in range(5930, 5930 + 41)]
 REFUSED = provider(links=[LINK | {"connected": False, "last_reason": "refused", "attempt": 3}])
+RINGS = ("event", "swing", "poll_event", "quarantine")
 SIZES = [(40, 10), (60, 15), (80, 24), (100, 30), (120, 40), (250, 80)]
 
 
@@ -113,6 +114,59 @@ def test_the_verdict_and_what_to_do_stand_first() -> None:
     assert frame(LOOKS["green"], 120, 24)[0][0][0].startswith(" obs  GREEN  kis records 41 symbols")
 
 
+def joined(rows: list[Row]) -> str:
+    """What a person reads, without the ends of lines."""
+    return " ".join(" ".join(text(rows)).split())
+
+
+def test_nothing_that_matters_is_cut_on_a_small_terminal() -> None:
+    """Reasons, what to do, counts of what was not recorded, the level, rings and slots in trouble; at 80 x 24."""
+    loud = f"sess_20260122_003000_kis_0a1b {'x' * 30}"
+    seen = provider(
+        level=2, broken=[f"ring=tick session={loud} archived=12345, more than published=12344"],
+        rings=[ring("tick", published=12_345_678, archived=12_345_000, loaded=12_000_000), *(ring(name) for name in RINGS)],
+        links=[LINK | {"connected": False, "last_reason": "OPSP8996 another session holds this appkey, and it is not ours", "attempt": 3}],
+        roles={"feed": role("feed", counters={"messages": 98_765_432, "inputs": 98_765_432, "quarantined": 1_234_567})},
+    )  # fmt: skip
+    small = frame(look(seen), 80, 24)
+    for words in (
+        "another session holds this appkey, and it is not ours, attempt 3", "RUNBOOK.md#not_connected)", "1,234,567 quarantined",
+        "98,765,432 messages → 98,765,432 inputs → 12,345,678 records → archived (678 wait) → loaded (345,678 wait)",
+        "archived=12345, more than published=12344",
+    ):  # fmt: skip
+        assert words in joined(small), "\n".join(text(small))
+    head, row = next((one, two) for one, two in zip(text(small), text(small)[1:], strict=False) if one.startswith("#  provider"))
+    assert (head.split()[-1], row.split()[-1]) == ("level", "2")
+    rings = joined(frame(look(provider(rings=[ring(name) for name in ("tick", *RINGS)])), 80, 24))
+    assert all(f"{name} 0.0%" in rings for name in ("tick", *RINGS))
+    down = frame(LOOKS["nothing runs"], 80, 24)
+    assert "ops/run for the demo" in joined(down)
+    yellow = joined(frame(look(provider(slots={}), provider("upbit")), 80, 24))
+    assert "kis: 0 of 41 confirmed" in yellow
+    assert "see which with `obs slots`" in yellow
+
+
+def test_slots_in_trouble_are_among_those_that_fit() -> None:
+    """The last of all is refused, the one before has no record yet, and one is old."""
+    one = slots("kis")
+    for row in one["slots"]:
+        row["standing"] = "confirmed"
+    one["slots"][40]["standing"] = "refused"
+    prices = {symbol: Price(NOW_NS // 10**6 - 500, 72_300.0, "normal") for symbol in SYMBOLS}
+    prices[SYMBOLS[39]] = Price(NOW_NS // 10**6 - 90_000, 72_300.0, "normal")
+    del prices[SYMBOLS[38]]
+    small = joined(frame(look(provider(), slots={"kis": one}, prices={"kis": prices}), 80, 24))
+    assert "more do not fit here, all well" in small
+    assert all(symbol in small for symbol in SYMBOLS[38:])
+    at = [small.index(symbol) for symbol in (SYMBOLS[38], SYMBOLS[39], SYMBOLS[40], SYMBOLS[0], SYMBOLS[1])]
+    assert at == sorted(at)
+    for row in one["slots"]:
+        row["standing"] = "refused"
+    tiny = text(frame(look(provider(), slots={"kis": one}, prices={"kis": prices}), 80, 14))
+    fit = sum(symbol in "\n".join(tiny) for symbol in SYMBOLS)
+    assert f"; {41 - fit} more do not fit here, {41 - fit} of them not well: obs slots" in "\n".join(tiny)
+
+
 def test_green_without_confirmed_slots_is_a_warning() -> None:
     title = frame(look(provider(slots={})), 160, 24)[0][0]
     assert title[0].startswith(" obs  YELLOW  kis: 0 of 41 confirmed;")
@@ -157,7 +211,7 @@ def test_what_only_lags_is_told_and_what_has_no_fate_is_red() -> None:
     seen = provider(rings=[ring("tick", published=1000, archived=990, loaded=900)], broken=["messages=7, expected 8"])
     (row,) = [row for row in frame(look(seen), 200, 24) if row[:1] == [("kis  ", "bold")]]
     assert [piece for piece, _ in row][2:7] == [" → 1,000 records", " → archived", " (10 wait)", " → loaded", " (100 wait)"]
-    assert row[-1] == ("  LEDGER: messages=7, expected 8", "wrong")
+    assert [("LEDGER of kis: messages=7, expected 8", "wrong")] in frame(look(seen), 200, 24)
     full = next(row for row in frame(LOOKS["a ring is full"], 80, 24) if row and row[0][0].startswith("rings"))
     assert full[2][1] == "good"  # 100 of 1024 records wait: not yet
 

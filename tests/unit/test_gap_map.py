@@ -7,7 +7,7 @@ import random
 import pytest
 
 from obs.clock import NS
-from obs.monitor.gaps import CELLS, Gap, heat, inside, seconds
+from obs.monitor.gaps import CELLS, Gap, GapSum, gaps_inside, heat, inside, seconds, sum_of
 
 START = 1_795_219_200 * NS  # a minute
 
@@ -69,3 +69,25 @@ def test_what_lies_within_another_of_its_symbol_or_of_all() -> None:
     ]  # fmt: skip
     assert inside(spans) == {1, 3, 6}
     assert inside([]) == set()
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"),
+    [
+        ([], GapSum(0, 0, 0.0, 0.0, 0, 0, 0.0)),
+        ([gap(0, 100)], GapSum(1, 0, 100.0, 100.0, 0, 0, 0.0)),
+        # One lost connection, and what 41 symbols have each lost by it.
+        ([gap(0, 100), *(gap(10, 20, f"S{number}") for number in range(41))], GapSum(1, 41, 100.0, 100.0, 0, 0, 0.0)),
+        # A step of the venue's count spans more than the gap that explains it, and says so itself.
+        ([gap(10, 20), gap(5, 25, "A")._replace(is_inside=True)], GapSum(1, 1, 10.0, 10.0, 0, 0, 0.0)),
+        # What overlaps counts once, however many symbols it has.
+        ([gap(0, 100), gap(50, 150), gap(140, 160, "A"), gap(145, 155, "B")], GapSum(4, 0, 160.0, 150.0, 2, 0, 0.0)),
+        ([gap(0, 10, "A"), gap(0, 10, "B")], GapSum(2, 0, 10.0, 0.0, 2, 0, 0.0)),
+        # The bar that a sweep missed explains no lost connection, nor the other way round.
+        ([gap(0, 600)._replace(scope="swing"), gap(10, 20)], GapSum(2, 0, 10.0, 10.0, 0, 1, 600.0)),
+        ([gap(0, 600), gap(10, 20)._replace(scope="swing"), gap(10, 20)._replace(scope="all")], GapSum(2, 1, 600.0, 600.0, 0, 1, 10.0)),
+    ],
+)
+def test_gaps_are_counted_and_added_up_once(gaps: list[Gap], expected: GapSum) -> None:
+    assert sum_of(gaps) == expected
+    assert len(gaps_inside(gaps)) == expected.inside

@@ -106,6 +106,19 @@ def test_a_pipe_gets_whole_lines() -> None:
     assert not any(line.startswith("    ") for line in text)  # nothing is continued
 
 
+def test_what_says_0_goes_first_and_what_does_not_stays() -> None:
+    """On a terminal of 80 columns: how much was quarantined, and the level, if there is any; else what is always worth a look."""
+
+    def head(**changes: Any) -> list[str]:
+        shown = [line.text for line in lines(status(provider(**changes)), 80)]
+        return next(text for text in shown if text.startswith("provider")).split()
+
+    assert not {"quarantined", "level", "reconnects"} & set(head())
+    assert "level" in head(level=1)
+    hurt = head(level=1, gaps=3, roles={"feed": role("feed", counters={"quarantined": 7, "reconnects": 2})})
+    assert {"quarantined", "level", "reconnects", "gaps"} <= set(hurt)
+
+
 def test_a_table_leaves_out_what_is_spared_first() -> None:
     head, rows = ("a", "bbbb", "cc"), [(1, 2, 3)]
     assert fitted(head, rows, (), None, ("bbbb", "cc")) == ["a  bbbb  cc", "1  2     3"]

@@ -11,7 +11,7 @@ import pytest
 from views import LINK, host, provider, ring, role
 
 from obs.config.options import SupervisorOptions
-from obs.monitor.health import REASONS, STARTING_S, judge
+from obs.monitor.health import REASONS, STARTING_S, TEXTS, judge
 from obs.monitor.metrics import render
 from obs.monitor.status import status_of
 from obs.monitor.view import ProviderView
@@ -108,6 +108,16 @@ def test_what_is_no_alarm(name: str) -> None:
     assert verdict.reasons
     assert {one.expected for one in verdict.reasons} == {expected}, verdict
     assert verdict.status == 503
+
+
+def test_every_text_is_that_of_its_name_filled_in() -> None:
+    """Pages translate by that name and those figures; what the server says stays English."""
+    seen = [one for case, _ in (*CASES.values(), *EXPECTED.values()) for one in judge(host(case), SupervisorOptions()).reasons]
+    seen += [*judge(host(), SupervisorOptions()).reasons, *judge(host(provider(), free=1 << 20), SupervisorOptions()).reasons]
+    assert all(one.text == TEXTS[one.says].format(**one.facts) for one in seen)
+    assert {one.says for one in seen} == TEXTS.keys() - {"not_looked", "look_hangs"}  # those the monitor says of itself
+    (mute,) = judge(host(CASES["connected but silent"][0]), SupervisorOptions()).to_json()["details"]
+    assert (mute["text"], mute["says"], mute["facts"]) == ("connected, but no message for 121 s", "quiet", {"seconds": 121})
 
 
 def test_the_list_is_closed() -> None:

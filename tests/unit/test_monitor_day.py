@@ -17,9 +17,10 @@ from obs.monitor.day import Span, SymbolRow, days_with_data, sessions_of, span_o
 from obs.monitor.gaps import Gap
 from obs.monitor.health import Reason, Verdict
 from obs.monitor.host import HostFigures, ProcessFigures
+from obs.monitor.past import KEPT
 from obs.monitor.trend import Trend
 from obs.monitor.view import HostView, ProviderView, RoleView
-from obs.roles.serving import Route, route
+from obs.roles.serving import NO_DAY, Route, route
 from obs.segment.sessions import SessionStart, append_end, append_start
 
 START = 1_795_219_200 * NS
@@ -149,6 +150,16 @@ def test_since_when() -> None:
     assert found == [(0, None), (1000, at[1]), (1000, at[1]), (3000, None), (4000, at[4])]
 
 
+def test_the_figures_of_the_last_minutes_are_kept() -> None:
+    trend = Trend()
+    for second in range(KEPT + 5):
+        trend.add(look(second, 3 * second, busy=second / 2), GOOD, second * NS)
+    past = trend.past.to_json()
+    assert past["ms"] == [START // 1_000_000 + 1000 * second for second in range(5, KEPT + 5)]
+    assert past["cpu"] == [0.25] * KEPT
+    assert past["providers"] == {"kis": {"messages": [3.0] * KEPT, "records": [0.0] * KEPT}}
+
+
 # --- paths
 
 
@@ -157,6 +168,7 @@ def test_since_when() -> None:
     [
         ("/", Route("page", "index.html")), ("/health", Route("health")), ("/metrics", Route("metrics")), ("/login", Route("login")),
         ("/day/20260122", Route("page", "day.html")), ("/day/2026-01-22", Route("redirect", "/day/20260122")),
+        ("/day/20261399", NO_DAY), ("/day/2026-02-30", NO_DAY), ("/day/00000101", NO_DAY), ("/logout", Route("logout")),
         ("/day/2026-0122", Route("")), ("/day/../etc", Route("")), ("/symbol/kis/005930", Route("page", "symbol.html")),
         ("/symbol/upbit/KRW-BTC", Route("page", "symbol.html")), ("/symbol/kis", Route("")), ("/symbol/a/b/c", Route("")),
         ("/assets/base.css", Route("asset", "base.css")), ("/assets/lang/ko.json", Route("asset", "lang/ko.json")),

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from obs.clock import MINUTE_NS, NS
-from obs.monitor import notices
+from obs.monitor import gaps, notices
 from obs.monitor.notices import Digest, Digests, Heard, Notices
 from obs.record.events import gap_line, gap_payload, iso_ms
 
@@ -80,7 +80,7 @@ def test_damage_is_passed_over_and_counted_where_it_was_a_gap(line: bytes, tmp_p
 
 
 def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "GAPS", 10)
+    monkeypatch.setattr(gaps, "GAPS", 10)
     digests = Digests(tmp_path)
     for day in range(20261101, 20261121):
         write(tmp_path, "kis", str(day), [gap(number) for number in range(25)])

@@ -83,3 +83,12 @@ def test_every_obs_command_is_one(path: Path) -> None:
     found = obs_commands(path.read_text())
     assert len(found) > 20
     assert not [words for words in found if not parses(words)]
+
+
+@pytest.mark.parametrize("path", [ENGLISH, KOREAN, RUNBOOK], ids=lambda path: path.name)
+def test_every_colour_of_the_status_is_explained(path: Path) -> None:
+    """The words with which `obs.cli.glance` begins a verdict."""
+    source = (ROOT / "obs" / "cli" / "glance.py").read_text()
+    words = set(re.findall(r'Line\(f?"([A-Z]{3,})  ', source))
+    assert words == {"GREEN", "YELLOW", "RED", "DOWN"}
+    assert not [word for word in words if not re.search(rf"\b{word}\b", path.read_text())]

@@ -18,6 +18,7 @@ from obs.ledger import Intake
 from obs.monitor.health import judge
 from obs.monitor.status import collect, status_of
 from obs.monitor.view import Watcher
+from obs.record.events import gap_line, gap_payload
 from obs.record.schema import DTYPES, INPUT, TICK
 from obs.ring import Consumer, Producer, Ring, create_ring, fence
 from obs.segment.sessions import SessionStart, append_end, append_start
@@ -159,6 +160,40 @@ def test_what_runs_is_seen(running: Provider, watcher: Watcher, config: Config) 
     status = collect(config)
     assert status["running"] is True
     assert {(one["role"], one["provider"]) for one in status["processes"]} >= {("supervisor", "upbit"), ("feed", "upbit")}
+
+
+def test_the_gaps_of_the_day_are_counted_as_its_file_grows(running: Provider, watcher: Watcher, config: Config, clock: Hands) -> None:
+    """From the file and not from the feed, which begins at 0 with each restart; a new day begins at 0."""
+
+    def tell(day: str, *numbers: int, symbol: str | None = None) -> None:
+        path = config.data_dir / "system" / "events" / "upbit" / f"{day}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            for number in numbers:
+                payload = gap_payload(
+                    start_ns=T0 + number * NS, end_ns=T0 + (number + 5) * NS, scope="scalp", reason="mute", session_id=SESSION,
+                    provider="upbit", symbol=symbol,
+                )  # fmt: skip
+                file.write(gap_line(payload, "event", number) + b"\n")
+
+    def told() -> int:
+        view = watcher.look()
+        return int(status_of(view, judge(view, config.supervisor))["providers"][0]["gaps"])
+
+    clock.ns = int(datetime.fromisoformat("2026-01-22T23:59:00Z").timestamp()) * NS
+    running.counters.cell("feed")["gaps"] = 99
+    assert told() == 0
+    tell("20260122", 0, 100)
+    tell("20260123", 0)
+    assert told() == 2
+    tell("20260122", 0, 200)  # the first a second time
+    tell("20260122", 201, symbol="KRW-BTC")  # partly beside it
+    assert told() == 4
+    tell("20260122", 100_000)
+    (config.data_dir / "system" / "events" / "upbit" / "20260122.jsonl").write_bytes(b"")  # a recovery cut it
+    assert told() == 0
+    clock.ns += 120 * NS
+    assert told() == 1
 
 
 def test_the_next_opening_and_the_level_are_told(tmp_path: Path, running: Provider, clock: Hands) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -94,7 +94,7 @@ class Report:
         found, lines = self.findings, []
         lines += [f"note      {note}" for note in found.notes]
         groups = Counter((one["provider"], one["minute"] or "", one["stage"], one["why"]) for one in found.unproven)
-        for (provider, minute, stage, why), number in list(groups.items())[:_SHOWN]:
+        for (provider, minute, stage, why), number in groups.most_common(_SHOWN):
             lines.append(f"unproven  {provider} {minute} {stage}: {why}" + (f" ({number} symbols)" if number > 1 else ""))
         if (rest := len(groups) - _SHOWN) > 0 or found.total("unproven") > len(found.unproven):
             lines.append(f"unproven  … {max(rest, 0)} more kinds, {found.total('unproven')} items in all (obs audit --json)")
@@ -118,8 +118,7 @@ class Report:
 
 def _provider_lines(ledger: ProviderLedger) -> list[str]:
     total = ledger.totals
-    ignored = ", ".join(f"{name} {number:,}" for name, number in total.ignored.items()) or "none"
-    gaps = ", ".join(f"{name} {number:,}" for name, number in sorted(ledger.gaps.items())) or "none"
+    ignored, gaps = _causes(total.ignored), _causes(ledger.gaps)
     head = ("ring", "published", "archived", "archive gaps", "in flight", "loaded", "database gaps", "not loaded yet")
     rows = []
     for name, ring in ledger.rings.items():
@@ -133,6 +132,11 @@ def _provider_lines(ledger: ProviderLedger) -> list[str]:
         *(f"  {line}" for line in _table(head, rows)),
         f"  gap rows: {gaps}",
     ]
+
+
+def _causes(counts: Mapping[str, int]) -> str:
+    """Return causes and how often each, the largest first."""
+    return ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items(), key=lambda one: (-one[1], one[0]))) or "none"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -14,6 +14,7 @@ export function candles(c, { bars, gaps, timezone }) {
     min: first,
     max: last,
     containShape: false,
+    minInterval: 60000, // labels are minutes: each stands there once
     axisLine: axisLine(c),
     splitLine: { show: false },
     axisTick: { show },

@@ -57,6 +57,14 @@ export function redrawAll() {
 }
 
 const font = "system-ui, sans-serif";
+let pen = null;
+
+/** How wide a text of an axis is, in pixels: what a library guesses for a hundred labels cuts the longest. */
+export function textWidth(text, size, weight = "") {
+  pen ??= document.createElement("canvas").getContext("2d");
+  pen.font = `${weight} ${size}px ${font}`.trim();
+  return pen.measureText(text).width;
+}
 
 export function frame(c) {
   return {
@@ -93,8 +101,8 @@ export const slider = (c, more) => ({
   ...more,
 });
 
-/** Lines over time. `series`: [{name, data: [[ms, value]…], colour}]. */
-export function lines(c, series, { from, to, max = null, form = one }) {
+/** Lines over time. `series`: [{name, data: [[ms, value]…], colour}]; `step`: the least that two ticks of the upright axis differ by. */
+export function lines(c, series, { from, to, max = null, form = one, step = null }) {
   return {
     ...frame(c),
     tooltip: { ...frame(c).tooltip, trigger: "axis", valueFormatter: form, axisPointer: { type: "line", label: { show: false } } },
@@ -114,6 +122,7 @@ export function lines(c, series, { from, to, max = null, form = one }) {
       min: 0,
       max,
       splitNumber: 3,
+      minInterval: step,
       interval: max ? max / 2 : null,
       axisLabel: { ...axisText(c), formatter: (value) => form(value) },
       splitLine: splitLine(c),

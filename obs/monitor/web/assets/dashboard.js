@@ -50,6 +50,8 @@ const live = new Live(
     hello(value) {
       begunMs = performance.now();
       put(find("version"), `obs ${value.version}`);
+      providers.begin(value.past);
+      host.begin(value.past);
       Object.entries(value.spark ?? {}).forEach(([name, sparks]) => slotsOf(name).begin(sparks));
       events.add(value.events ?? []);
       refresh();
@@ -108,6 +110,7 @@ function showStatus() {
   }
   judge();
   const ms = Date.parse(status.ts);
+  status.providers.forEach((one) => maps.get(one.name)?.lose(one.losing ?? []));
   find("empty").hidden = status.providers.length > 0;
   providers.show(status.providers, recording, ms);
   host.show(status.host, status.processes, ms);
@@ -120,7 +123,9 @@ function showStatus() {
   put(find("count-symbols"), t("provider.of", { n: whole(fresh), of: whole(of) }));
   put(find("count-records"), t("unit.per_s", { n: whole(sum(status.providers, (one) => one.rates?.records)) }));
   put(find("count-links"), t("provider.of", { n: sum(open, (one) => one.connected), of: sum(open, (one) => one.links.length) }));
-  put(find("count-gaps"), whole(sum([...maps.values()], (one) => one.gaps.filter((gap) => !gap.within).length)));
+  const gaps = whole(sum([...maps.values()], (one) => one.gaps.filter((gap) => !gap.within).length));
+  const losing = sum(status.providers, (one) => one.losing?.filter((loss) => loss.sure).length);
+  put(find("count-gaps"), losing ? t("count.gaps_open", { n: gaps, open: whole(losing) }) : gaps);
 }
 
 function showConnection(open) {

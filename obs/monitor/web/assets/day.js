@@ -1,12 +1,12 @@
 // One day: for each provider what was recorded of each symbol, what was not, and why.
 
 import { Chart, redrawAll } from "./charts.js";
-import { heatMap, heatWindow } from "./heatmap.js";
+import { heatMap, heatWindow, isNow } from "./heatmap.js";
 import { el, getJson, meter, put } from "./dom.js";
 import { reasonOfDay } from "./events.js";
-import { gapTable } from "./gaps.js";
+import { gapTable, summaryOf } from "./gaps.js";
 import { onTheme, start } from "./page.js";
-import { clock, dashed, dayName, onLanguage, share1, span, t, whole } from "./words.js";
+import { clock, dashed, dayName, named, onLanguage, share1, span, t, whole } from "./words.js";
 
 const ROW = 12; // pixels of the heat map
 const date = location.pathname.split("/").filter(Boolean).at(-1).replaceAll("-", "");
@@ -87,16 +87,18 @@ class Coverage {
       right(whole(row.records)),
       right(row.gaps ? `! ${whole(row.gaps)}` : "0", row.gaps ? "bad" : ""),
       right(row.gap_seconds ? span(row.gap_seconds) : "–", row.gap_seconds ? "bad" : ""),
-      right(clock(row.first_ms, zone)),
-      right(clock(row.last_ms, zone)),
+      right(clock(row.first_ms, zone, false)), // minutes: a bar knows no more
+      right(clock(row.last_ms, zone, false)),
     );
   }
 }
 
 class Day {
-  constructor(day, gaps) {
+  /** `losing`: what its provider is losing now. */
+  constructor(day, gaps, losing) {
     this.day = day;
     this.gaps = gaps;
+    this.losing = isNow(day.heat, Date.now()) ? losing : [];
     this.coverage = new Coverage(day);
     this.node = el("section", { class: "panel", "data-testid": `day-${day.provider}`, "aria-label": day.provider });
     this.drawn = el("div", { class: "chart", "data-testid": `gapmap-${day.provider}` });
@@ -105,9 +107,12 @@ class Day {
       symbols: [...new Set([...day.heat.symbols, ...day.symbols.map((row) => row.symbol)])],
       sessions: day.sessions,
     };
-    this.drawn.style.height = `${(heat.symbols.length + 1) * ROW + 62}px`;
-    this.window = heatWindow(heat, Date.now());
-    this.chart = new Chart(this.drawn, (c) => heatMap(c, heat, { nowMs: Date.now(), window: this.window }));
+    const links = this.losing.filter((loss) => loss.link !== null).length;
+    this.drawn.style.height = `${(heat.symbols.length + 1 + links) * ROW + 66}px`;
+    this.window = heatWindow(heat, Date.now(), this.losing);
+    this.chart = new Chart(this.drawn, (c) =>
+      heatMap(c, heat, { nowMs: Date.now(), window: this.window, losing: this.losing, gaps: this.gaps }),
+    );
     this.relabel();
   }
 
@@ -122,10 +127,10 @@ class Day {
       .flatMap((mark) => (mark.reasons && !Array.isArray(mark.reasons) ? Object.entries(mark.reasons) : [[mark.reason, mark.detail]]));
     const ran = day.sessions.map((one) =>
       one.end_ms
-        ? `${clock(one.start_ms, zone)} – ${clock(one.end_ms, zone)} (${one.reason})`
+        ? `${clock(one.start_ms, zone)} – ${clock(one.end_ms, zone)} (${named("session", one.reason)})`
         : `${clock(one.start_ms, zone)} – ${t("day.still")}`,
     );
-    const told = t("gaps.summary", { n: whole(totals.gaps), span: span(totals.gap_seconds) });
+    const told = summaryOf(totals.gaps, totals.gap_seconds);
     this.chart.label(t("gaps.map_label", { name: day.provider, told }));
     this.node.replaceChildren(
       el(
@@ -172,17 +177,19 @@ class Day {
       ["brief", "minor", "major", "critical"].map((name) =>
         el("span", { class: "severity", "data-severity": name }, t(`severity.${name}_long`)),
       ),
+      el("span", { class: "severity", "data-severity": "open" }, t("gaps.open_long")),
     );
   }
 
   gapList() {
-    if (!this.gaps.length) {
+    const now = { losing: this.losing, nowMs: Date.now(), precise: true };
+    if (!this.gaps.length && !this.losing.length) {
       return el("p", { class: "empty" }, t("gaps.none"));
     }
     const first = el(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-label": t("gaps.table", { name: this.day.provider }) },
-      gapTable(this.gaps.slice(-200), this.day.timezone, this.gaps.length > 12 ? 8 : 12),
+      gapTable(this.gaps.slice(-200), this.day.timezone, { ...now, limit: this.gaps.length > 12 ? 8 : 12, fold: true }),
     );
     if (this.gaps.length <= 12) {
       return first;
@@ -197,7 +204,7 @@ class Day {
           el(
             "div",
             { class: "scroll bars", tabindex: "0", role: "region", "aria-label": t("gaps.table", { name: this.day.provider }) },
-            gapTable(this.gaps, this.day.timezone),
+            gapTable(this.gaps, this.day.timezone, now),
           ),
         ),
     );
@@ -239,13 +246,15 @@ function title() {
 async function show() {
   title();
   try {
-    const names = only ? [only] : (await getJson("/api/status")).providers.map((one) => one.name);
+    const { providers } = await getJson("/api/status");
+    const names = only ? [only] : providers.map((one) => one.name);
+    const losing = (name) => providers.find((one) => one.name === name)?.losing ?? [];
     const asked = (name) => `provider=${encodeURIComponent(name)}&date=${date}`;
     const values = await Promise.allSettled(
       names.map((name) => Promise.all([getJson(`/api/day?${asked(name)}`), getJson(`/api/gaps?${asked(name)}`)])),
     );
     const parts = values.map(({ value, reason }, at) =>
-      value ? new Day(value[0], value[1].gaps) : el("p", { class: "notice warn" }, `${names[at]}: ${reason.message}`),
+      value ? new Day(value[0], value[1].gaps, losing(names[at])) : el("p", { class: "notice warn" }, `${names[at]}: ${reason.message}`),
     );
     days = parts.filter((part) => part instanceof Day);
     content.replaceChildren(...parts.map((part) => part.node ?? part));

@@ -34,13 +34,26 @@ const keyOf = (line) =>
 const group = (line) =>
   ({ gap_marker: "gap", reconnection_event: "connection", slot: "slot", overflow: "slot" })[line.event_type] ?? line.event_type;
 
+const LISTS = { reason: ["ended", "gap"], trigger: ["trigger"], change: ["change"] }; // whose names are values of a fact
+
+/** A value of a fact in words, as far as it is a name that we know. */
+function said(key, value) {
+  if (typeof value === "number") {
+    return whole(value) === "0" ? value : Math.round(value * 1000) / 1000;
+  }
+  const list = LISTS[key]?.find((one) => t(`${one}.${value}`, {}, "") !== "");
+  return list ? named(list, value) : value;
+}
+
 function rest(line) {
   return Object.entries(line)
     .filter(([key, value]) => !HIDDEN.has(key) && value !== null && ["string", "number", "boolean"].includes(typeof value) && value !== "")
     .slice(0, 5)
-    .map(([key, value]) => `${key} ${typeof value === "number" ? (whole(value) === "0" ? value : Math.round(value * 1000) / 1000) : value}`)
+    .map(([key, value]) => `${named("fact", key)} ${said(key, value)}`)
     .join(", ");
 }
+
+const why = (line) => (line.reason ? ` (${named("ended", line.reason)})` : "");
 
 /** [tone, words] of one event; `symbols`: those of a gap that befell several at once. */
 function describe(line, symbols) {
@@ -49,7 +62,7 @@ function describe(line, symbols) {
     case "gap_marker":
       return [
         line.severity === "brief" ? "warn" : "bad",
-        t("event.gap", {
+        t(line.inside ? "event.gap_inside" : "event.gap", {
           reason: named("gap", line.reason),
           span: span(line.gap_seconds),
           symbol: symbolsOf(symbols),
@@ -62,7 +75,7 @@ function describe(line, symbols) {
             "good",
             t("event.reconnected", {
               n: line.attempt_no,
-              reason: line.reason ? ` (${line.reason})` : "",
+              reason: why(line),
               symbols: line.recovered_slot_list?.length ?? 0,
             }),
           ]
@@ -70,7 +83,7 @@ function describe(line, symbols) {
             "bad",
             t("event.not_reconnected", {
               n: line.attempt_no,
-              reason: line.reason ? ` (${line.reason})` : "",
+              reason: why(line),
               span: span(line.backoff_seconds),
             }),
           ];
@@ -106,7 +119,12 @@ export class Events {
     const wanted = this.choice.value;
     const lines = [...this.lines.values()].filter((line) => !wanted || group(line) === wanted);
     const [gaps, others] = [true, false].map((is) => lines.filter((line) => (line.event_type === "gap_marker") === is));
-    const newest = [...bundled(gaps), ...others.map((line) => [line, []])].sort((a, b) => timeOf(b[0]) - timeOf(a[0]));
+    // What a gap explains stands right behind it, whenever it was told.
+    const placed = [];
+    for (const one of bundled(gaps, true)) {
+      placed.push([one, one[2] ? placed.at(-1)[1] : timeOf(one[0])]);
+    }
+    const newest = [...placed, ...others.map((line) => [[line, []], timeOf(line)])].sort((a, b) => b[1] - a[1]).map(([one]) => one);
     this.list.replaceChildren(
       ...newest.map(([line, symbols]) => {
         const [tone, text] = describe(line, symbols);

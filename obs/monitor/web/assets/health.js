@@ -1,11 +1,21 @@
 // The head of the dashboard: is everything being recorded, and if not, what is wrong, since when, and what to do.
 
 import { el, put, setClass } from "./dom.js";
-import { clock, language, moment, named, span, t } from "./words.js";
+import { clock, language, moment, named, span, t, whole } from "./words.js";
 
 /** The day of a time in the browser's zone, to tell "14:03:10" of today from one of another day. */
 const sameDay = (a, b) => new Date(a).toDateString() === new Date(b).toDateString();
 const since = (ms, nowMs) => (sameDay(ms, nowMs) ? clock(ms) : moment(ms));
+
+/** What a reason says, in the reader's language: the server names the sentence and what it is filled with, and says it in English. */
+function textOf(one) {
+  const lists = { role: "role", why: "ended", ring: "ring" };
+  const facts = Object.entries(one.facts ?? {}).map(([key, value]) => [
+    key,
+    lists[key] ? named(lists[key], value) : typeof value === "number" && key !== "pid" ? whole(value) : value,
+  ]);
+  return one.says && language() !== "en" ? t(`says.${one.says}`, Object.fromEntries(facts), one.text) : one.text;
+}
 
 export class Health {
   constructor(node) {
@@ -51,7 +61,7 @@ export class Health {
       ].join(" ");
       keys.add(key);
       const row = this.rows.get(key) ?? this.make(key, one);
-      put(row.text, one.text);
+      put(row.text, textOf(one));
       put(
         row.when,
         one.since_ms ? t("health.since_short", { time: since(one.since_ms, nowMs), span: span((nowMs - one.since_ms) / 1000) }) : "",

@@ -1,9 +1,11 @@
 // The heat map of gaps: symbol by minute of the day.
 
-import { axisLine, axisText, frame, slider, splitLine } from "./charts.js";
-import { clock, named, span, t } from "./words.js";
+import { axisLine, axisText, frame, slider, splitLine, textWidth } from "./charts.js";
+import { clock, exact, named, span, t } from "./words.js";
 
 export const SEVERITIES = ["brief", "minor", "major", "critical"];
+const LABEL = 9.5; // pixels
+const TOLD = 3; // gaps of one cell whose times its tooltip tells
 
 const minuteOf = (heat, ms) => (ms - heat.start_ms) / 60000;
 
@@ -26,8 +28,26 @@ function ranSpans(heat, nowMs) {
   return spans.filter(([first, last]) => last > first);
 }
 
+/** Stripes, for what has not ended yet. */
+function stripes(colour) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 6;
+  const pen = canvas.getContext("2d");
+  pen.strokeStyle = colour;
+  pen.lineWidth = 2;
+  for (const at of [-6, 0, 6]) {
+    pen.moveTo(at, 6);
+    pen.lineTo(at + 6, 0);
+  }
+  pen.stroke();
+  return { image: canvas, repeat: "repeat" };
+}
+
+/** Whether a day as the server tells it is the one that goes on now. */
+export const isNow = (day, nowMs) => minuteOf(day, nowMs) >= 0 && minuteOf(day, nowMs) < day.minutes;
+
 /** Which minutes are worth looking at first: from the first session to now, twenty at least. */
-export function heatWindow(heat, nowMs) {
+export function heatWindow(heat, nowMs, losing = []) {
   const now = Math.max(0, Math.min(heat.minutes, minuteOf(heat, nowMs)));
   const starts = (heat.sessions ?? []).map((session) => minuteOf(heat, session.start_ms));
   const first = Math.max(
@@ -35,6 +55,7 @@ export function heatWindow(heat, nowMs) {
     Math.min(
       now - 18,
       ...(starts.length ? starts : [0]),
+      ...losing.map((loss) => minuteOf(heat, loss.since_ms)),
       ...heat.all.map(([minute]) => minute),
       ...heat.cells.map(([, minute]) => minute),
     ) - 1,
@@ -42,14 +63,41 @@ export function heatWindow(heat, nowMs) {
   return [Math.floor(first), Math.min(heat.minutes, Math.ceil(Math.max(now + 1, first + 20)))];
 }
 
-/** Gaps, symbol by minute. The first row is what all symbols lost together; such a minute also tints the whole column. */
-export function heatMap(c, heat, { nowMs, window: shown }) {
-  const rows = [t("gaps.all_symbols"), ...heat.symbols];
+/** Gaps, symbol by minute. The first row is what all symbols lost together; such a minute also tints the whole column.
+ *
+ *  `losing`: what is being lost now, up to now and striped, that of one connection of several in a row of its own; `gaps`: the lines of
+ *  the gaps, whose exact times the tooltips tell. */
+export function heatMap(c, heat, { nowMs, window: shown, losing = [], gaps = [] }) {
+  const links = losing.filter((loss) => loss.link !== null).map((loss) => t("gaps.link", { name: loss.link }));
+  const rows = [t("gaps.all_symbols"), ...links, ...heat.symbols];
+  const from = 1 + links.length; // the row of the first symbol
+  const open = losing
+    .map((loss) => [Math.max(0, minuteOf(heat, loss.since_ms)), Math.min(heat.minutes, minuteOf(heat, nowMs)), rowOf(loss), loss])
+    .filter(([start, end]) => end > start);
+  const left = Math.ceil(Math.max(...rows.map((text, at) => textWidth(text, LABEL, at ? "" : "bold")))) + 12;
   const time = (minute) => clock(heat.start_ms + minute * 60000, heat.timezone, false);
   const cells = [
     ...heat.all.map(([minute, seconds, reason, severity]) => [minute, 0, seconds, reason, SEVERITIES.indexOf(severity)]),
-    ...heat.cells.map(([symbol, minute, seconds, reason, severity]) => [minute, symbol + 1, seconds, reason, SEVERITIES.indexOf(severity)]),
+    ...heat.cells.map(([symbol, minute, seconds, reason, severity]) => [minute, symbol + from, seconds, reason, SEVERITIES.indexOf(severity)]),
   ];
+  function rowOf(loss) {
+    return loss.link === null ? 0 : 1 + links.indexOf(t("gaps.link", { name: loss.link }));
+  }
+  /** The exact times of the gaps of a cell. */
+  const times = (minute, row) => {
+    const [start, end] = [0, 60000].map((more) => heat.start_ms + minute * 60000 + more);
+    const here = gaps.filter(
+      (gap) =>
+        gap.scope !== "swing" &&
+        gap.symbol === (row ? rows[row] : null) &&
+        Date.parse(gap.gap_start_ts) < end &&
+        Date.parse(gap.gap_end_ts) >= start,
+    );
+    const told = here
+      .slice(0, TOLD)
+      .map((gap) => `${exact(Date.parse(gap.gap_start_ts), heat.timezone)} – ${exact(Date.parse(gap.gap_end_ts), heat.timezone)}`);
+    return here.length > TOLD ? [...told, "…"] : told;
+  };
   const box = (params, api, from, to, row, rowsTall) => {
     const [x, y] = api.coord([from, row]);
     const [right] = api.coord([to, row]);
@@ -66,16 +114,19 @@ export function heatMap(c, heat, { nowMs, window: shown }) {
     tooltip: {
       ...frame(c).tooltip,
       trigger: "item",
-      formatter: ({ seriesId, value }) =>
+      formatter: ({ seriesId, value, dataIndex }) =>
         seriesId === "gaps"
           ? [
               `${rows[value[1]]}  ${time(value[0])}`,
               t("gaps.lost_of_minute", { span: span(value[2]) }),
               `${named("gap", value[3])} · ${named("severity", SEVERITIES[value[4]])}`,
+              ...times(value[0], value[1]),
             ].join("\n")
-          : `${time(value[0])} – ${time(value[1])}\n${t(value[2] ? "gaps.ran" : "gaps.nothing_ran")}`,
+          : seriesId === "open" && open[dataIndex]
+            ? [rows[open[dataIndex][2]], sinceOpen(open[dataIndex][3], heat.timezone), named("gap", open[dataIndex][3].reason)].join("\n")
+            : `${time(value[0])} – ${time(value[1])}\n${t(value[2] ? "gaps.ran" : "gaps.nothing_ran")}`,
     },
-    grid: { left: 4, right: 10, top: 6, bottom: 44, containLabel: true },
+    grid: { left, right: 16, top: 6, bottom: 60, outerBoundsMode: "none" },
     dataZoom: [
       slider(c, { ...zoom, filterMode: "none", bottom: 4, minValueSpan: 10 }),
       {
@@ -108,11 +159,11 @@ export function heatMap(c, heat, { nowMs, window: shown }) {
       splitLine: { show: true, lineStyle: { color: c.panel, width: 1 } },
       axisLabel: {
         ...axisText(c),
-        fontSize: 9.5,
+        fontSize: LABEL,
         interval: 0,
         margin: 6,
         formatter: (text, at) => (at ? text : `{all|${text}}`),
-        rich: { all: { color: c.text, fontSize: 10, fontWeight: "bold" } },
+        rich: { all: { color: c.text, fontSize: LABEL, fontWeight: "bold" } },
       },
     },
     series: [
@@ -154,6 +205,30 @@ export function heatMap(c, heat, { nowMs, window: shown }) {
         },
       },
       {
+        id: "open",
+        type: "custom",
+        data: open.map(([start, end, row]) => [start, end, row]),
+        encode: { x: [0, 1], y: 2 },
+        clip: true,
+        z: 3,
+        renderItem: (params, api) => {
+          const row = api.value(2);
+          const shape = box(params, api, api.value(0), api.value(1), row, 1);
+          if (!shape) {
+            return null;
+          }
+          const colour = open[params.dataIndex]?.[3].sure ? c.bad : c.warn;
+          const all = row === 0 ? { ...shape, height: shape.height * rows.length } : shape;
+          return {
+            type: "group",
+            children: [
+              { type: "rect", shape: all, style: { fill: stripes(colour), opacity: row === 0 ? 0.4 : 1 } },
+              { type: "rect", shape, style: { fill: stripes(colour), stroke: colour, lineWidth: 1.5 } },
+            ],
+          };
+        },
+      },
+      {
         id: "now",
         type: "line",
         data: [],
@@ -171,3 +246,7 @@ export function heatMap(c, heat, { nowMs, window: shown }) {
     ],
   };
 }
+
+/** Since when a loss goes on, in words. */
+export const sinceOpen = (loss, zone) =>
+  t(loss.sure ? "gaps.since_open" : "gaps.since_silent", { time: clock(loss.since_ms, zone) });

@@ -4,7 +4,7 @@ import { Chart, lines } from "./charts.js";
 import { el, meter, put, table } from "./dom.js";
 import { bytes, named, one, share, span, t } from "./words.js";
 
-const KEPT = 300;
+const KEPT = 600;
 const LIMITS = { disk: [0.8, 0.95], cpu: [0.8, 0.9], memory: [0.85, 0.95] }; // warn, bad: as days are judged, and mitigation
 
 export class Host {
@@ -49,10 +49,19 @@ export class Host {
     }
   }
 
+  /** Take over the figures of the last minutes that the hello tells. */
+  begin(past) {
+    if (past) {
+      this.points = past.ms.map((ms, at) => [ms, past.cpu[at], past.memory[at]]);
+    }
+  }
+
   show(host, processes, nowMs) {
     this.last = [host, processes, nowMs];
-    this.points.push([nowMs, host.cpu_used, host.memory_used]);
-    this.points.splice(0, this.points.length - KEPT);
+    if (nowMs > (this.points.at(-1)?.[0] ?? 0)) {
+      this.points.push([nowMs, host.cpu_used, host.memory_used]);
+      this.points.splice(0, Math.max(0, this.points.length - KEPT));
+    }
     this.fill(host, processes, nowMs);
   }
 
@@ -91,10 +100,10 @@ export class Host {
         this.processes.append(row.node);
       }
       const good = process.state === "running";
-      const waits = process.waiting_s > 1 ? ` (${process.waiting} ${span(process.waiting_s)})` : "";
+      const waits = process.waiting_s > 1 ? ` (${named("waiting", process.waiting)} ${span(process.waiting_s)})` : "";
       const texts = [
-        process.role,
-        process.provider,
+        named("role", process.role),
+        named("owner", process.provider),
         `${good ? "✓" : "✕"} ${named("process_state", process.state)}${waits}`,
         one(process.cpu_s),
         bytes(process.resident_bytes),

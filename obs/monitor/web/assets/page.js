@@ -1,6 +1,6 @@
 // The head of every page: theme and language, each remembered. `start` resolves once the words are there.
 
-import { el } from "./dom.js";
+import { el, getJson } from "./dom.js";
 import { language, loadWords, onLanguage, remember, setLanguage, t } from "./words.js";
 
 const root = document.documentElement;
@@ -30,6 +30,15 @@ export async function start() {
   onLanguage(show);
   new MutationObserver(show).observe(root, { attributeFilter: ["data-theme"] });
   show();
+  const leave = document.getElementById("leave");
+  if (leave) {
+    getJson("/api/session").then(
+      ({ cookie }) => {
+        leave.hidden = !cookie;
+      },
+      () => {}, // without an answer there is no button
+    );
+  }
 }
 
 /** Call `listener` when the theme changes, whoever changed it. */

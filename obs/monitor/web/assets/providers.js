@@ -5,7 +5,7 @@ import { el, meter, put, setClass, table } from "./dom.js";
 import { silent } from "./slots.js";
 import { milliseconds, moment, named, one, share1, span, t, whole } from "./words.js";
 
-const KEPT = 300; // seconds of rates that are drawn
+const KEPT = 600; // seconds of rates that are drawn: as many as the monitor keeps
 const ARCHIVE_LAG_S = 10; // as health judges them
 const LOADER_LAG_S = 60;
 
@@ -15,6 +15,13 @@ export class Providers {
   constructor(node) {
     this.node = node;
     this.panels = new Map();
+    this.past = null;
+  }
+
+  /** Take over the figures of the last minutes that the hello tells. */
+  begin(past) {
+    this.past = past;
+    this.panels.forEach((panel) => panel.begin(past));
   }
 
   show(providers, recording, nowMs) {
@@ -22,6 +29,7 @@ export class Providers {
       let panel = this.panels.get(value.name);
       if (!panel) {
         panel = new Panel(value.name);
+        panel.begin(this.past);
         this.panels.set(value.name, panel);
         this.node.append(panel.node);
       }
@@ -105,12 +113,19 @@ class Panel {
     }
   }
 
+  begin(past) {
+    const rates = past?.providers?.[this.name];
+    if (rates) {
+      this.rates = past.ms.map((ms, at) => [ms, rates.messages[at], rates.records[at]]);
+    }
+  }
+
   show(value, recording, nowMs) {
     this.value = value;
     this.last = [value, recording, nowMs];
-    if (value.rates) {
+    if (value.rates && nowMs > (this.rates.at(-1)?.[0] ?? 0)) {
       this.rates.push([nowMs, value.rates.messages, value.rates.records]);
-      this.rates.splice(0, this.rates.length - KEPT);
+      this.rates.splice(0, Math.max(0, this.rates.length - KEPT));
     }
     this.fill(value, recording, nowMs);
   }
@@ -252,7 +267,7 @@ class Panel {
         { name: t("provider.messages"), data: this.rates.map(([ms, messages]) => [ms, messages]), colour: "series-1" },
         { name: t("provider.records"), data: this.rates.map(([ms, , records]) => [ms, records]), colour: "series-2" },
       ],
-      { from: to - KEPT * 1000, to, form: whole },
+      { from: to - KEPT * 1000, to, form: whole, step: 1 },
     );
   }
 }

@@ -3,7 +3,7 @@
 // The sparklines are plain SVG: 82 instances of a chart library would cost more than everything else on the page. Ticks are collected
 // and written into the document once per picture; a tile that has nothing new is not touched.
 
-import { el, later, put } from "./dom.js";
+import { el, later, put, setClass } from "./dom.js";
 import { named, price, span, t } from "./words.js";
 
 const SPARK_MS = 5_000; // one point each
@@ -119,11 +119,13 @@ export class Slots {
     const tile = { item: el("li", {}, link), link, age, priceNode, line, mark, row: null, ts: null, price: null, quality: 0, sparkMs: 0 };
     tile.words = () => {
       const row = tile.row;
-      put(name, row.name || t("slots.number", { n: row.slot }));
+      put(name, row.name || `#${row.slot}`);
+      setClass(name, row.name ? "name" : "name number"); // a name may be cut short, a number must not
       const how = row.trigger ? named("trigger", row.trigger) : named("how", row.how);
       const pinned = this.slots?.pinned?.includes(symbol);
       put(why, pinned ? `★ ${how}` : row.score === null || row.score === undefined ? how : `${how} ${row.score.toFixed(2)}`);
-      link.title = [symbol, row.name, how, row.since && `${t("slots.since")} ${row.since}`].filter(Boolean).join(" · ");
+      const since = row.since && `${t("slots.since")} ${row.since}`;
+      link.title = [symbol, row.name, t("slots.number", { n: row.slot }), how, since].filter(Boolean).join(" · ");
     };
     return tile;
   }

@@ -3,9 +3,10 @@
 import { candles } from "./candles.js";
 import { Chart, redrawAll } from "./charts.js";
 import { el, getJson, put, table } from "./dom.js";
-import { gapTable, together } from "./gaps.js";
+import { gapTable, summaryOf, together } from "./gaps.js";
+import { isNow } from "./heatmap.js";
 import { onTheme, start } from "./page.js";
-import { clock, dashed, dayName, onLanguage, price, share, share1, span, t, whole } from "./words.js";
+import { clock, dashed, dayName, onLanguage, price, share, share1, t, whole } from "./words.js";
 
 const AGAIN_MS = 15_000;
 const [provider, symbol] = location.pathname.split("/").filter(Boolean).slice(-2).map(decodeURIComponent);
@@ -16,6 +17,7 @@ const failed = document.getElementById("failed");
 await start();
 
 let value = null;
+let losing = []; // what all symbols of the provider are losing now
 const drawn = el("div", { class: "chart price", "data-testid": "price" });
 const chart = new Chart(drawn, (c) => candles(c, { bars: value.bars, gaps: spans(), timezone: value.timezone }));
 const summary = el("dl", { class: "totals", "data-testid": "totals" });
@@ -47,9 +49,7 @@ function show() {
   put(chartTitle, `${provider} · ${dayName(date)} (${timezone})`);
   put(
     gapTitle,
-    counted.length
-      ? `${t("gaps.title_plain")}: ${t("gaps.summary", { n: whole(counted.length), span: span(together(counted)) })}`
-      : t("gaps.title_plain"),
+    counted.length ? `${t("gaps.title_plain")}: ${summaryOf(counted.length, together(counted))}` : t("gaps.title_plain"),
   );
   put(barTitle, t("symbol.bars", { n: whole(bars.length) }));
   notice.hidden = !value.database;
@@ -71,7 +71,8 @@ function show() {
   chart.label(t("symbol.chart_label", { symbol, n: whole(bars.length), gaps: whole(counted.length) }));
   chart.draw();
   gapbox.setAttribute("aria-label", t("gaps.table", { name: symbol }));
-  gapbox.replaceChildren(gaps.length ? gapTable(gaps, timezone) : el("p", { class: "empty" }, t("gaps.none")));
+  const now = { losing, nowMs: Date.now(), precise: true };
+  gapbox.replaceChildren(gaps.length + losing.length ? gapTable(gaps, timezone, now) : el("p", { class: "empty" }, t("gaps.none")));
   const heads = ["minute", "open", "high", "low", "close", "volume", "coverage", "records"].map((key) => t(`bar.${key}`));
   const rows = [...bars]
     .reverse()
@@ -99,6 +100,8 @@ async function fetchNow() {
     value = await getJson(
       `/api/symbol?provider=${encodeURIComponent(provider)}&symbol=${encodeURIComponent(symbol)}${wanted ? `&date=${wanted}` : ""}`,
     );
+    const of = isNow(value, Date.now()) ? (await getJson("/api/status")).providers.find((one) => one.name === provider) : null;
+    losing = (of?.losing ?? []).filter((loss) => loss.link === null);
     failed.hidden = true;
     show();
   } catch (error) {

@@ -113,6 +113,12 @@ export function span(seconds) {
     .join(" ");
 }
 
+/** Time of day to the millisecond: when a gap really began and ended. */
+export const exact = (ms, zone) =>
+  known(ms)
+    ? inZone(zone, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" }).format(ms)
+    : "–";
+
 export const milliseconds = (ms) => (known(ms) ? (ms < 1000 ? t("unit.ms", { n: formats.whole.format(ms) }) : span(ms / 1000)) : "–");
 
 export function bytes(count) {
