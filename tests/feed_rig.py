@@ -21,7 +21,7 @@ from obs.record.events import event_payload, new_session_id
 from obs.record.schema import DTYPES, EVENT_KINDS
 from obs.ring import Ring, copy_rows, create_ring, fence
 from obs.roles.recorder import Recorder, Rings
-from obs.roles.takeover import Debt, FirstOpen, take_over
+from obs.roles.takeover import Debt, OpenSpans, take_over
 from obs.sample import Slots
 from obs.shm import Board, block_path
 
@@ -31,9 +31,9 @@ VENUES = {"kis": ("kr_stocks", "krx", ("trade",)), "upbit": ("crypto", "kr", ("t
 SYMBOLS = {"kis": ["005930", "000660", "Q500001"], "upbit": ["KRW-BTC", "KRW-ETH", "KRW-XRP"]}
 
 
-def always(start_ns: int, _: int) -> int:
-    """The first instant of a span at which a venue was open that never closes."""
-    return start_ns
+def always(start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    """When a venue was open that never closes."""
+    return [(start_ns, end_ns)]
 
 
 @dataclass
@@ -55,13 +55,13 @@ class FakeClock:
 
 @dataclass
 class Rig:
-    """The shared memory of one provider. `fence`: called between the stores of the board; `first_open`: see obs.roles.takeover."""
+    """The shared memory of one provider. `fence`: called between the stores of the board; `open_spans`: see obs.roles.takeover."""
 
     folder: Path
     venue: str = "kis"
     tape: bool = False
     fence: Callable[[], None] = fence
-    first_open: FirstOpen = always
+    open_spans: OpenSpans = always
     capacities: dict[str, int] = field(default_factory=lambda: dict(CAPACITIES))
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Rig:
     def feed(self) -> Debt | None:
         """Begin the life of a feed; return what the one before it owed."""
         self.make_recorder()
-        return take_over(self.recorder, self.shm, self.data, self.first_open)
+        return take_over(self.recorder, self.shm, self.data, self.open_spans)
 
     def context(self) -> Context:
         return self.provider.context(self.symbols)

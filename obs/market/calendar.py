@@ -132,12 +132,18 @@ class Calendar:
                 return session.open_ns
         raise ValueError(f"no opening within {LOOK_AHEAD_DAYS} days: market={market} venue={venue} ts_ns={ts_ns}")
 
-    def first_open(self, market: str, venue: str, start_ns: int, end_ns: int) -> int | None:
-        """Return the first instant of a span at which trades may come, None if the market is closed throughout."""
-        if self.is_open(market, venue, start_ns):
-            return start_ns
-        opening = self.next_open(market, venue, start_ns)
-        return opening if opening < end_ns else None
+    def open_spans(self, market: str, venue: str, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+        """Return the parts of a span in which trades may come, in order; a span of over LOOK_AHEAD_DAYS is returned as it is."""
+        if market in ALWAYS or end_ns - start_ns > LOOK_AHEAD_DAYS * 86_400 * NS:
+            return [(start_ns, end_ns)]
+        day, last = (_date_of(_local_day(market, ts_ns)) for ts_ns in (start_ns, end_ns))
+        found = []
+        while day <= last:
+            session = self.session(market, venue, day)
+            if session is not None and session.open_ns < end_ns and session.close_ns > start_ns:
+                found.append((max(start_ns, session.open_ns), min(end_ns, session.close_ns)))
+            day += timedelta(days=1)
+        return found
 
     def trading_day(self, market: str, venue: str, ts_ns: int) -> int:
         """Return the YYYYMMDD that a trade at `ts_ns` belongs to: the local date, which no session of ours leaves."""

@@ -74,9 +74,11 @@ def span_of(provider: ProviderConfig, day: str, calendar: Calendar) -> Span:
 
 
 def gaps_of(digests: Digests, provider: str, day: str, span: Span) -> list[Gap]:
-    """Return the gaps that touch a day, in the order of their time: a line stands in the file of the day in which its gap ended."""
-    after = f"{date(int(day[:4]), int(day[4:6]), int(day[6:])) + timedelta(days=1):%Y%m%d}"
-    found = [*digests.of(provider, day).gaps, *digests.of(provider, after).gaps]
+    """Return the gaps that touch a day, in the order of their time.
+
+    A line stands in the file of the day in which its gap ended: what lasted over days in the next file that there is.
+    """
+    found = [gap for one in (day, digests.after(provider, day)) if one for gap in digests.of(provider, one).gaps]
     return sorted((gap for gap in found if gap.start_ns < span.end_ns and gap.end_ns >= span.start_ns), key=lambda gap: gap[:2])
 
 
@@ -148,12 +150,12 @@ def totals_of(symbols: Sequence[dict[str, Any]], gaps: Sequence[Gap], span: Span
 
     gaps: those that no other one holds; gap_seconds: how long anything was missing; coverage: of all minutes of all symbols.
     """
-    live = [gap for gap in gaps if gap.scope != "swing"]
     known = [one for one in symbols if one["coverage"] is not None]
     minutes = sum(one["judged"] for one in known)
     return {
         "records": sum(one["records"] for one in symbols) if all(one["records"] is not None for one in symbols) and symbols else None,
-        "gaps": sum_of(live).number, "gap_seconds": round(seconds(_within((gap[:2] for gap in live), span)), 3),
+        "gaps": sum_of(gaps).number,
+        "gap_seconds": round(seconds(_within((gap[:2] for gap in gaps if gap.scope != "swing"), span)), 3),
         "coverage": round(sum(one["coverage"] * one["judged"] for one in known) / minutes, 4) if minutes else None,
     }  # fmt: skip
 

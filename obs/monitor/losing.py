@@ -1,9 +1,9 @@
 """What is being lost right now, as far as looks can tell: a gap line is written when its loss has ended, this speaks of it until then.
 
 Pure memory of looks. A link that has lost its connection loses from the last message on, as its gap line will say, until it is connected
-and has subscribed again; what a feed that died loses goes on until the next one has done so. A market that is closed, a link for which
-nothing is wanted and an ordered stop lose nothing. A connection that is open but silent in regular hours may be losing: that is told
-after SILENT_S, as not sure, for the feed itself decides later, and by the pace of the venue.
+and has subscribed again; what a feed that died loses goes on until the next one has done so. A market that is closed and a link for which
+nothing is wanted lose nothing; of an ordered stop, which somebody knows of, the next start tells. A connection that is open but silent in
+regular hours may be losing: that is told after SILENT_S, as not sure, for the feed itself decides later, and by the pace of the venue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SILENT_S: Final = 10.0  # as long as the rates are taken over
 _SAME_NS: Final = NS // 2  # the same message: two clocks, read one after the other, do not tell its time twice alike
 _MUTE: Final = ("mute", "pong_timeout", "timeout")
 _REFUSED: Final = ("auth", "in_use", "AuthRejected")
-_ORDERED: Final = ("", "stopped", "market_closed", "nothing_wanted")  # why a connection is not there that is no loss
+_ORDERED: Final = ("", "stopped", "market_closed", "nothing_wanted")  # why a connection is not there that is not told here
 _ALL: Final = ""  # in place of the name of a link: the feed itself has died
 
 

@@ -74,6 +74,10 @@ class Digests:
             del self._known[next(iter(self._known))]
         return digest.read()
 
+    def after(self, provider: str, date: str) -> str:
+        """Return the next path date behind `date` of which there is a file, "" if there is none. Raises OSError."""
+        return min((path.stem for path in day_files(events_folder(self._data_dir, provider)) if path.stem > date), default="")
+
 
 class Notices:
     """The newest events of all providers but counts, and then what is added."""

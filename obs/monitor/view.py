@@ -246,7 +246,7 @@ class Watcher:
             int(level.get("level", 0)), views, max(0, len(living) - 1), self._broken(config.name, board, rings, views, roles),
             self._quiet_s(config.name, roles), self._away_s(config.name, roles),
             max(0.0, (now - infos[-1].start.ts_ns) / NS) if infos else math.inf,
-            0 if always or calendar.is_open(*place) else calendar.next_open(*place), self._gaps(config, now),
+            0 if always or calendar.is_open(*place) else _next_open(calendar, *place), self._gaps(config, now),
         )  # fmt: skip
 
     def _gaps(self, config: ProviderConfig, now_ns: int) -> int:
@@ -339,3 +339,11 @@ def _holder(path: Path) -> int:
     except OSError:
         return 0
     return int(text) if text.isdigit() and is_alive(int(text)) else 0
+
+
+def _next_open(calendar: calendars.Calendar, market: str, venue: str, now_ns: int) -> int:
+    """Return when a market opens next, 0 if no calendar knows: a clock that is not set must not end the look."""
+    try:
+        return calendar.next_open(market, venue, now_ns)
+    except (ValueError, OverflowError):
+        return 0

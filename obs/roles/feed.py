@@ -124,17 +124,20 @@ class _Feed:
 
     def _take_over(self) -> None:
         recorder = self._recorder
-        debt = take_over(recorder, self._spec.config.ring.dir, self._spec.config.data_dir, self._first_open)
-        if restart := recorder.restart:
-            tell = self._log.info if debt is None else self._log.warning
-            tell("took_over", of_session=restart.of_session, lost=restart.lost, start_ns=restart.start_ns, clean=debt is None)
+        debt = take_over(recorder, self._spec.config.ring.dir, self._spec.config.data_dir, self._open_spans)
+        if debt is not None:
+            self._log.warning("took_over", of_session=debt.snapshot.session_id, lost=debt.restart.lost, start_ns=debt.restart.start_ns)
+        elif recorder.restart is not None:
+            self._log.info("came_back", of_session=recorder.restart.of_session, start_ns=recorder.restart.start_ns)
         self._obey()  # Order: after the takeover, which reads the intake that this writes to
         recorder.event("lifecycle", {"what": "feed_started", "pid": os.getpid(), "symbols": int(recorder.watched.sum())})
 
-    def _first_open(self, start_ns: int, end_ns: int) -> int | None:
+    def _open_spans(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
         assert self._spec.provider is not None
         config = self._spec.provider
-        return start_ns if config.hours == "always" else self._calendar.first_open(config.market, config.venue, start_ns, end_ns)
+        if config.hours == "always":
+            return [(start_ns, end_ns)]
+        return self._calendar.open_spans(config.market, config.venue, start_ns, end_ns)
 
     def _schedule(self) -> None:
         """See that what was staged is processed soon, together with what comes meanwhile."""

@@ -573,6 +573,6 @@ class Link:
         for symbol in self._refused_since:
             self._refused_gap(symbol, now, "stopped")
         if self._connection is not None and self.state.connected:
-            self.end_gap(now)  # of an earlier connection; the stop itself is no loss
+            self.end_gap(now)  # of an earlier connection; of the stop itself the next start tells
             self._closing = "stopped"
             self._connection.close("stopped")

@@ -263,7 +263,9 @@ class Serving:
             return await self._login(request)
         if where.kind == "logout" and self._access.token is not None:
             self._ask_origin(request)
-            return self._redirect("/login", **{"Set-Cookie": f"{COOKIE}=; {_COOKIE}; Max-Age=0"})
+            # Without its cookie, which is SameSite=Strict, it may be another page that asks.
+            ended = {"Set-Cookie": f"{COOKIE}=; {_COOKIE}; Max-Age=0"} if COOKIE in request.cookies else {}
+            return self._redirect("/login", **ended)
         raise NotGood(404, where.name or "there is nothing here; the pages begin at /")
 
     async def _ask_symbol(self, provider: str, symbol: str, date: str) -> None:

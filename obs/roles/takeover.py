@@ -9,6 +9,7 @@ events under the same names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,7 +33,7 @@ from obs.shm import block_path
 
 _READ_ROWS: Final = 10_000
 
-FirstOpen = Callable[[int, int], int | None]
+OpenSpans = Callable[[int, int], list[tuple[int, int]]]
 
 
 class Debt(NamedTuple):
@@ -46,41 +47,51 @@ class Debt(NamedTuple):
     restart: RestartGap
 
 
-def take_over(recorder: Recorder, ring_dir: Path, data_dir: Path, first_open: FirstOpen) -> Debt | None:
+def take_over(recorder: Recorder, ring_dir: Path, data_dir: Path, open_spans: OpenSpans) -> Debt | None:
     """Publish what a dead feed counted and never told, and begin; return what it owed.
 
     The gap that it left is told with the recorder's first record. Order: the counts first. Should we die before `begin`, the
-    next feed finds the intake of the dead one and tells the same again. `first_open`: see absence_of.
+    next feed finds the intake of the dead one and tells the same again. `open_spans` returns the parts of a span (UTC ns, start and end)
+    in which the venue was open.
     """
     dead, now_ns = read_intake(recorder.board["intake"]), recorder.clock.wall_ns()
     debt = debt_of(dead, ring_dir, data_dir, now_ns)
-    if debt is None:
-        restart = absence_of(dead, data_dir, recorder.session_id, now_ns, first_open)
-    else:
-        nothing = not debt.restart.lost and first_open(min(debt.restart.start_ns, now_ns), now_ns) is None
-        restart = None if nothing else debt.restart
+    restart = debt.restart if debt is not None else absence_of(dead, data_dir, recorder.session_id, now_ns)
+    if debt is not None:
         told = counts_payloads(debt.snapshot, debt.tick_seq, debt.lost_trades, debt.lost_quotes, debt.lost_quarantined)
         for symbol, payload in told:
             recorder.event("counts", payload, symbol=symbol or "")
+    if restart is not None and not restart.lost and not (debt and debt.snapshot.head["restart_start_ns"]):
+        restart = _within_hours(recorder, restart, now_ns, open_spans)
     recorder.begin(dead, restart)
     return debt
 
 
-def absence_of(snapshot: Snapshot | None, data_dir: Path, session_id: str, now_ns: int, first_open: FirstOpen) -> RestartGap | None:
-    """Return the gap that an ordered stop left; None if nothing came before us, or the venue was closed all the time.
+def _within_hours(recorder: Recorder, restart: RestartGap, now_ns: int, open_spans: OpenSpans) -> RestartGap | None:
+    """Tell of a gap in which nothing that was received is lost the parts that have ended with a close; return what goes on, if anything."""
+    goes_on = None
+    for start_ns, end_ns in open_spans(min(restart.start_ns, now_ns), now_ns):
+        if end_ns < now_ns:
+            recorder.gap(start_ns, end_ns, "restart", lost=restart.lost, of_session=restart.of_session)
+        else:
+            goes_on = replace(restart, start_ns=start_ns)
+    return goes_on
 
-    `snapshot`: of a feed that owes nothing. `session_id`: ours. `first_open` returns the first instant of a span (UTC ns, start and end)
-    at which the venue was open, None if there is none. What ended with its host is told by its archive writer.
+
+def absence_of(snapshot: Snapshot | None, data_dir: Path, session_id: str, now_ns: int) -> RestartGap | None:
+    """Return the gap that an ordered stop left; None if nothing came before us.
+
+    `snapshot`: of a feed that owes nothing. `session_id`: ours. What has no end line, or died with its host, is told by its archive writer.
     """
     if snapshot is not None:
-        of_session, start_ns, told_ns = snapshot.session_id, int(snapshot.head["last_recv_ns"]), int(snapshot.head["restart_told_ns"])
-    else:
-        before = [session for session in read_sessions(data_dir, provider_of(session_id)) if session.session_id != session_id]
-        if not before or before[-1].ended is None or before[-1].host_death:
-            return None
-        of_session, start_ns, told_ns = before[-1].session_id, before[-1].ended_ns, 0
-    lost_from = first_open(min(start_ns, now_ns), now_ns)
-    return None if lost_from is None else RestartGap(_known_apart(lost_from, told_ns), 0, of_session)
+        start_ns = min(int(snapshot.head["last_recv_ns"]), now_ns)
+        return RestartGap(_known_apart(start_ns, int(snapshot.head["restart_told_ns"])), 0, snapshot.session_id)
+    before = [session for session in read_sessions(data_dir, provider_of(session_id)) if session.session_id != session_id]
+    while before and before[-1].ended and before[-1].ended.get("event", 0) < 0:
+        before.pop()  # its feed never began: a feed that begins tells of it
+    if not before or before[-1].ended is None or before[-1].host_death:
+        return None
+    return RestartGap(min(before[-1].heard_ns or before[-1].ended_ns, now_ns), 0, before[-1].session_id)
 
 
 def debt_of(snapshot: Snapshot | None, ring_dir: Path, data_dir: Path, now_ns: int) -> Debt | None:

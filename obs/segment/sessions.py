@@ -2,8 +2,9 @@
 
 start  {"event":"start","session_id":…,"ts":…,"ts_ns":…,"provider":…,"host":…,"boot_id":…,"code_version":…,"config_hash":…,
         "rings":{"tick":131072,…}}          rings: name to capacity; durable before the session's first record is published
-end    {"event":"end","session_id":…,"ts":…,"ts_ns":…,"rings":{"tick":1523,…},"host_death":false}
-                                            rings: name to final seq, -1 if none; durable before the first ring is removed
+end    {"event":"end","session_id":…,"ts":…,"ts_ns":…,"rings":{"tick":1523,…},"host_death":false,"heard_ns":…}
+                                            rings: name to final seq, -1 if none; durable before the first ring is removed; heard_ns:
+                                            up to when its feed took what came, 0 if that is not known
 A ring that has neither an end line nor a file died with its host. Several end lines of a session add up, ring by ring.
 """
 
@@ -43,6 +44,7 @@ class SessionInfo:
     start: SessionStart
     ended: dict[str, int] | None = None
     ended_ns: int = 0
+    heard_ns: int = 0
     host_death: bool = False
     next_started_ns: int = 0  # start of the provider's next session, 0 for the newest
 
@@ -70,12 +72,13 @@ def append_start(root: Path, start: SessionStart, progress: Progress = silent) -
 
 
 def append_end(
-    root: Path, provider: str, session_id: str, ts_ns: int, rings: dict[str, int], *, host_death: bool = False,
+    root: Path, provider: str, session_id: str, ts_ns: int, rings: dict[str, int], *, host_death: bool = False, heard_ns: int = 0,
     progress: Progress = silent,
 ) -> None:  # fmt: skip
     """Write an end line; durable on return. `rings`: name to final seq, -1 if nothing was published. Raises DiskTrouble."""
     line = {
         "event": "end", "session_id": session_id, "ts": iso_ms(ts_ns), "ts_ns": ts_ns, "rings": rings, "host_death": host_death,
+        "heard_ns": heard_ns,
     }  # fmt: skip
     _append(root, provider, line, progress)
 
@@ -116,8 +119,10 @@ def read_sessions(root: Path, provider: str) -> list[SessionInfo]:
             elif event == "end" and session_id in found:
                 info = found[session_id]
                 rings, ts_ns, host_death = _rings(value), whole_number(value["ts_ns"]), value["host_death"]
+                heard_ns = whole_number(value.get("heard_ns", 0))
                 info.ended = (info.ended or {}) | rings
                 info.ended_ns = ts_ns
+                info.heard_ns = max(info.heard_ns, heard_ns)
                 info.host_death = info.host_death or bool(host_death)
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue

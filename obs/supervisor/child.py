@@ -19,9 +19,9 @@ from typing import Final
 
 from obs.config.process import ProcessSpec, children_lock_path
 from obs.errors import EXIT_FOUND, ObsError
+from obs.supervisor.stacks import STDERR
 
 _PR_SET_PDEATHSIG: Final = 1
-STDERR: Final = 2
 ROLES: Final = ("feed", "poll", "archive", "load", "monitor", "keeper")
 
 

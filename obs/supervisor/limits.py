@@ -19,7 +19,7 @@ from obs.errors import ConfigError
 
 DATA_BYTES: Final = 192 << 20
 _OWN_FILES: Final = 16
-_PROVIDER_FILES: Final = 8  # board, counters, locks, pipes
+_PROVIDER_FILES: Final = 8  # board, counters, locks, pipes, the stacks of its processes
 _SESSION_FILES: Final = 5  # its rings
 
 

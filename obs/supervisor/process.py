@@ -12,7 +12,7 @@ import numpy as np
 
 from obs.clock import NS, Clock
 from obs.errors import EXIT_FOUND
-from obs.supervisor.stacks import Stacks
+from obs.supervisor.stacks import STDERR, Stacks
 from obs.supervisor.state import ABORT_S, ProcessState, State
 
 Log = Callable[..., None]
@@ -30,7 +30,7 @@ class Child:
         self.role, self.owner = role, owner
         self.life = ProcessState()
         self._start, self._cell, self._limit_s, self._clock = start, cell, limit_s, clock
-        self._stacks = Stacks()
+        self._stacks: Stacks | None = None  # of one that beats, and may be killed for its silence
         self.process: subprocess.Popen[Any] | None = None
         self.has_been_ready = False  # in this life of the supervisor
 
@@ -67,8 +67,10 @@ class Child:
                 self._cell["ready"] = self._cell["stopping"] = 0
                 self._cell["waiting"] = self._cell["waiting_since_ns"] = 0
             try:
-                self.process = self._start(self._stacks.fd)
-            except OSError as error:  # no process or memory to be had: that passes, and we must outlive it
+                if self._cell is not None and self._stacks is None:
+                    self._stacks = Stacks()
+                self.process = self._start(self._stacks.fd if self._stacks is not None else STDERR)
+            except OSError as error:  # no process, descriptor or memory to be had: that passes, and we must outlive it
                 life.died(EXIT_FOUND, now)
                 log("process_not_started", child=self.role, owner=self.owner, error=str(error), state=life.state.value)
                 return
@@ -79,8 +81,8 @@ class Child:
         asked = self.life.state is State.STOPPING
         self.life.died(code, now)
         facts = {"child": self.role, "owner": self.owner, "child_pid": self.pid, "state": self.life.state.value}
-        if stacks := self._stacks.take():
-            log("process_stacks", child=self.role, owner=self.owner, child_pid=self.pid, lines=stacks)
+        if self._stacks is not None and (lines := self._stacks.take()):
+            log("process_stacks", child=self.role, owner=self.owner, child_pid=self.pid, lines=lines)
         what: dict[str, Any] = {"signal": signal_name(-code)} if code < 0 else {"exit_code": code}
         log("process_ended" if asked and code == 0 else "process_died", **facts, **what)
         if self._cell is not None:
@@ -106,8 +108,10 @@ class Child:
         self.life.asked_to_stop(self._clock.mono_ns())
 
     def close(self) -> None:
-        """Give back what was kept for it; afterwards it cannot be started again."""
-        self._stacks.close()
+        """Give back what was kept for it."""
+        if self._stacks is not None:
+            self._stacks.close()
+            self._stacks = None
 
     def signal(self, number: int) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -106,10 +106,10 @@ class ProviderMemory:
     def end_current(self) -> bool:
         """After an ordered stop: end and remove the present session if all of it is archived; return whether it was."""
         intake = read_intake(self.board["intake"])
-        owed = intake is not None and not intake.head["clean"] and intake.session_id == self.current.session_id
-        if owed or not self.current.drained():
+        head = intake.head if intake is not None and intake.session_id == self.current.session_id else None
+        if (head is not None and not head["clean"]) or not self.current.drained():
             return False
-        self._end(self.current)
+        self._end(self.current, int(head["last_recv_ns"]) if head is not None else 0)
         return True
 
     def close(self) -> None:
@@ -121,11 +121,11 @@ class ProviderMemory:
         remove(self.counters_path)
         self.board.close()
 
-    def _end(self, session: OpenSession) -> None:
+    def _end(self, session: OpenSession, heard_ns: int = 0) -> None:
         # Durable: the end line before the first ring is unlinked, or its sequences could not be judged any more.
         append_end(
             self._data, self._name, session.session_id, self._clock.wall_ns(), session.final(),
-            host_death="host_death" in session.lost.values(),
+            host_death="host_death" in session.lost.values(), heard_ns=heard_ns,
         )  # fmt: skip
         session.remove()
 

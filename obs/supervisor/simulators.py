@@ -48,7 +48,7 @@ def command(config: Config, venue: str, port: int) -> list[str]:
 def check_script(path: Path) -> None:
     """Raise ConfigError, with file, line and what is known instead, if the exchanges would refuse this script.
 
-    By their own parser, found by name: they read it again when they start, and what they say then nobody sees.
+    By their own parser, found by name: they read it again when they start, and what they say then is one line among others.
     """
     script = importlib.import_module("obs.sim.script")
     script.load_script(path)

@@ -10,6 +10,7 @@ import os
 import weakref
 from typing import Final
 
+STDERR: Final = 2
 _MOST_BYTES: Final = 32 * 1024  # of some hundred frames; the last thread that is printed is the main one
 
 

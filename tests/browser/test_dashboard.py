@@ -311,7 +311,7 @@ def test_what_a_gap_explains_stands_behind_it(dashboard: Page) -> None:
     )
     assert [re.sub(r" missing.*?,", "", text) for text in texts] == [
         "all symbols: 40 s restart (minor)", "all symbols: 40 s connected, but silent (minor)",
-        "3 symbols: 52 s the venue counted more (inside the one above)",
+        "3 symbols: 52 s the venue counted more (inside another gap)",
     ]  # fmt: skip
     assert rows == [
         "00:01:00 – 00:01:0140 srestartall symbolsminor", "00:00:10 – 00:00:5040 sconnected, but silentall symbolsminor",

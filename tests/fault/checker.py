@@ -382,6 +382,7 @@ class _Provider:
 
 
 _EVENT_KEYS = ("event_type", "timestamp", "session_id", "provider", "event_ring", "event_seq", "ts_ns")
+_LAST_NS = 2 * 10**9  # between the last record and the last message of a feed, and the interval in which it died
 _NEVER = 2**62  # when nothing more was received
 _DEBT = ("lost_trades", "lost_quotes", "lost_quarantined", "tick_seq")
 
@@ -394,7 +395,7 @@ class _Walk:
         self._at, self._session, self._seq, self._recv_ns = -1, "", -1, 0
         gaps = owner.files.gaps
         self._spans = sorted(
-            (gap["gap_start_ns"], gap["gap_end_ns"], gap["lost"] or 0) for gap in gaps
+            (gap["gap_start_ns"], gap["gap_end_ns"], gap["lost"] or 0, gap["reason"]) for gap in gaps
             if (gap["sink"] is None and gap["reason"] != "venue_count" and gap["symbol"] is None) or gap["last_seq"] is None
         )  # fmt: skip
         events = owner.files.events
@@ -437,9 +438,16 @@ class _Walk:
             self._owner.say(f"no gap row explains {where}")
 
     def _in_a_gap(self, recv_ns: int) -> bool:
-        """Whether a gap lies between the two; one that has lost what was received begins no later than the record before."""
-        between = [(start, lost) for start, end, lost in self._spans if min(end, recv_ns) > max(start, self._recv_ns)]
-        return bool(between) and (not any(lost for _, lost in between) or min(between)[0] <= self._recv_ns)
+        """Whether a gap lies between the two; one that has lost what was received begins no later than the record before.
+
+        One of an ordered stop begins with the last message, which in a flood of numbered ones is not much later.
+        """
+        between = [(start, lost, reason) for start, end, lost, reason in self._spans if min(end, recv_ns) > max(start, self._recv_ns)]
+        if any(lost for _, lost, _ in between):
+            return min(between)[0] <= self._recv_ns
+        if between and all(reason == "restart" for *_, reason in between):
+            return min(between)[0] <= self._recv_ns + _LAST_NS
+        return bool(between)
 
     def _at_a_stop(self, first: int, after: int) -> bool:
         """Whether these were on their way when the feed was asked to stop for the last time, and closed by it in order."""

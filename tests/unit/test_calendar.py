@@ -89,18 +89,29 @@ def test_next_open(year: Calendar, market: str, venue: str, instant: str, expect
     assert year.next_open(market, venue, at(instant, zone)) == at(expected, zone)
 
 
-FIRST = [
-    ("kr_stocks", "krx", "2026-09-15T14:00:00", "2026-09-15T14:05:00", "2026-09-15T14:00:00"),
-    ("kr_stocks", "krx", "2026-09-15T21:00:00", "2026-09-16T09:05:00", "2026-09-16T07:00:00"),
-    ("kr_stocks", "krx", "2026-09-15T21:00:00", "2026-09-16T07:00:00", None),
-    ("kr_stocks", "krx", "2026-09-18T20:00:00", "2026-09-20T23:00:00", None),
-    ("crypto", "kr", "2026-09-19T03:00:00", "2026-09-19T03:00:01", "2026-09-19T03:00:00"),
-]
+SPANS = [
+    ("kr_stocks", "2026-09-15T14:00:00", "2026-09-15T14:05:00", ["2026-09-15T14:00:00 2026-09-15T14:05:00"]),
+    ("kr_stocks", "2026-09-15T21:00:00", "2026-09-16T09:05:00", ["2026-09-16T07:00:00 2026-09-16T09:05:00"]),
+    ("kr_stocks", "2026-09-15T21:00:00", "2026-09-16T07:00:00", []),
+    ("kr_stocks", "2026-09-18T20:00:00", "2026-09-20T23:00:00", []),  # a weekend
+    ("kr_stocks", "2026-09-18T19:59:00", "2026-09-21T06:50:00", ["2026-09-18T19:59:00 2026-09-18T20:00:00"]),
+    (
+        "kr_stocks", "2026-09-17T19:00:00", "2026-09-21T08:00:00",
+        ["2026-09-17T19:00:00 2026-09-17T20:00:00", "2026-09-18T07:00:00 2026-09-18T20:00:00", "2026-09-21T07:00:00 2026-09-21T08:00:00"],
+    ),
+    ("crypto", "2026-09-19T03:00:00", "2026-09-19T03:00:01", ["2026-09-19T03:00:00 2026-09-19T03:00:01"]),
+    ("kr_stocks", "1970-01-05T10:00:00", "1970-01-05T11:00:00", []),  # a clock that was not set: no hours are known, and none is asked for
+    ("kr_stocks", "1970-01-05T10:00:00", "2026-09-15T14:00:00", ["1970-01-05T10:00:00 2026-09-15T14:00:00"]),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("market", "venue", "start", "end", "expected"), FIRST)
-def test_first_open_of_a_span(year: Calendar, market: str, venue: str, start: str, end: str, expected: str | None) -> None:
-    assert year.first_open(market, venue, at(start), at(end)) == (at(expected) if expected else None)
+@pytest.mark.parametrize(("market", "start", "end", "expected"), SPANS)
+@pytest.mark.parametrize("bare", [False, True])
+def test_open_spans(year: Calendar, bare: bool, market: str, start: str, end: str, expected: list[str]) -> None:
+    """Also by the standing hours alone, without dates."""
+    one = Calendar({}, 0, 0) if bare else year
+    told = [tuple(at(text) for text in span.split()) for span in expected]
+    assert one.open_spans(market, "kr" if market == "crypto" else "krx", at(start), at(end)) == told
 
 
 def test_lead_opens_early(year: Calendar) -> None:

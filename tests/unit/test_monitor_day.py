@@ -60,7 +60,7 @@ def test_today_is_that_of_the_market() -> None:
 
 
 def test_a_minute_that_is_not_there_counts_as_nothing() -> None:
-    """The database knows 8 whole minutes; two between them lie in gaps."""
+    """The database knows 8 whole minutes; two between them lie in gaps. A sweep that came short is one, and misses nothing live."""
     span = Span(START, 60)
     gaps = [gap(3, 4), gap(6, 7, "A"), gap(20, 30), gap(4.25, 4.75, "B"), gap(2, 3, "X", scope="swing")]
     row = SymbolRow("A", 960, {minute: 1.0 for minute in range(10) if minute not in (3, 6)})
@@ -71,7 +71,7 @@ def test_a_minute_that_is_not_there_counts_as_nothing() -> None:
         "gap_seconds": 720.0, "first_ms": START // 1_000_000, "last_ms": (START + 10 * MINUTE_NS) // 1_000_000,
     }  # fmt: skip
     assert (symbols["B"]["gaps"], symbols["B"]["gap_seconds"], symbols["B"]["records"], symbols["B"]["coverage"]) == (3, 690.0, 0, None)
-    assert totals_of(list(symbols.values()), gaps, span) == {"records": 960, "gaps": 4, "gap_seconds": 750.0, "coverage": 0.8}
+    assert totals_of(list(symbols.values()), gaps, span) == {"records": 960, "gaps": 5, "gap_seconds": 750.0, "coverage": 0.8}
     away = symbols_of(None, ["A"], gaps, span, {})
     assert {one["symbol"]: one["records"] for one in away} == {"A": None, "B": None}
     assert totals_of(away, gaps, span)["records"] is None

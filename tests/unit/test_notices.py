@@ -11,6 +11,7 @@ import pytest
 
 from obs.clock import MINUTE_NS, NS
 from obs.monitor import gaps, notices
+from obs.monitor.day import Span, gaps_of
 from obs.monitor.notices import Digest, Digests, Heard, Notices
 from obs.record.events import gap_line, gap_payload, iso_ms
 
@@ -127,3 +128,16 @@ def test_what_is_added_is_told_once_across_midnight(tmp_path: Path) -> None:
     write(tmp_path, "kis", "20261121", [event(6)])
     assert numbers(one.read()) == [6, 7]
     assert one.read() == []
+
+
+def test_a_gap_of_days_is_found_from_each_of_them_in_the_next_file_that_there_is(tmp_path: Path) -> None:
+    """Stopped on Friday, started on Monday: the line stands in Monday's file, and no file lies between."""
+    write(tmp_path, "kis", "20261120", [])
+    write(tmp_path, "kis", "20261123", [gap(0)])
+    digests = Digests(tmp_path)
+    days = {"20261119": "20261120", "20261120": "20261123", "20261121": "20261123", "20261123": ""}
+    assert {day: digests.after("kis", day) for day in days} == days
+    span = Span(START - 60 * NS, 2)
+    assert [one.start_ns for one in gaps_of(digests, "kis", "20261120", span)] == [START]
+    assert gaps_of(digests, "kis", "20261120", Span(START + 60 * NS, 2)) == []
+    assert gaps_of(digests, "kis", "20261123", span) == gaps_of(digests, "kis", "20261121", span)

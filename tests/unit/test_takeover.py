@@ -365,10 +365,11 @@ def test_while_the_venue_was_closed_nothing_was_missed(rig: Rig) -> None:
     rig.recorder.stop()
     asked: list[tuple[int, int]] = []
 
-    def closed(start_ns: int, end_ns: int) -> None:
+    def closed(start_ns: int, end_ns: int) -> list[tuple[int, int]]:
         asked.append((start_ns, end_ns))
+        return []
 
-    rig.first_open, stopped = closed, rig.clock.wall
+    rig.open_spans, stopped = closed, rig.clock.wall
     rig.clock.forward(100 * NS)
     rig.feed()
     rig.recorder.stop()
@@ -376,22 +377,26 @@ def test_while_the_venue_was_closed_nothing_was_missed(rig: Rig) -> None:
     assert rig.gaps() == []
 
 
-def test_it_is_told_from_the_opening_on_and_at_the_close_without_a_record(rig: Rig) -> None:
+def test_each_part_of_it_within_hours_is_a_gap_and_only_the_last_goes_on(rig: Rig) -> None:
+    """Friday before the close to Monday behind the opening; the market closes again before a record comes."""
     rig.feed()
     rig.recorder.stop()
-    opening = rig.clock.forward(50 * NS)
-    rig.first_open = lambda *_: opening
-    rig.clock.forward(50 * NS)
+    stopped, of_session = rig.clock.wall, rig.session_id
+    now = rig.clock.forward(100 * NS)
+    rig.open_spans = lambda *_: [(stopped, stopped + 10 * NS), (stopped + 50 * NS, now)]
+    rig.begin_session()
     rig.feed()
+    assert [(gap["gap_start_ns"], gap["gap_end_ns"]) for gap in rig.gaps()] == [(stopped, stopped + 10 * NS)]
     closing = rig.clock.forward(7 * NS)
     for _ in range(2):
         rig.recorder.settle_restart(closing)
-    (gap,) = rig.gaps()
-    assert (gap["gap_start_ns"], gap["gap_end_ns"]) == (opening, closing)
-    rig.first_open = lambda *_: None
+    first, second = rig.gaps()
+    assert (second["gap_start_ns"], second["gap_end_ns"]) == (stopped + 50 * NS, closing)
+    assert {(gap["reason"], gap["lost"], gap["of_session"]) for gap in (first, second)} == {("restart", 0, of_session)}
+    rig.open_spans = lambda *_: []
     rig.feed()  # killed behind that: what was told is not owed any more
     rig.recorder.stop()
-    assert len(rig.gaps()) == 1
+    assert len(rig.gaps()) == 2
 
 
 @pytest.mark.parametrize("owed", [False, True])
@@ -400,7 +405,7 @@ def test_killed_at_night_only_what_was_received_is_lost(rig: Rig, owed: bool) ->
     if owed:
         rig.recorder.message(KisTrades().trade("005930"), rig.clock.wall, rig.context())
         rig.recorder.process()
-    rig.first_open = lambda *_: None
+    rig.open_spans = lambda *_: []
     rig.clock.forward(NS)
     rig.feed()
     rig.recorder.stop()
@@ -408,22 +413,29 @@ def test_killed_at_night_only_what_was_received_is_lost(rig: Rig, owed: bool) ->
     check_ledger(rig)
 
 
-@pytest.mark.parametrize("end", ["clean", "host_death", "none", "first"])
+@pytest.mark.parametrize("end", ["clean", "heard", "and one that never began", "host_death", "none", "first"])
 def test_after_a_start_of_the_host_the_file_of_the_sessions_tells(rig: Rig, end: str) -> None:
-    if end != "first":
-        old = new_session_id("kis", rig.clock.wall)
-        append_start(rig.data, SessionStart(old, "kis", rig.clock.wall, "host", "boot", "1", "hash", {"tick": 16}))
+    def begun() -> str:
+        session_id = new_session_id("kis", rig.clock.wall)
+        append_start(rig.data, SessionStart(session_id, "kis", rig.clock.wall, "host", "boot", "1", "hash", {"tick": 16}))
         rig.clock.forward(50 * NS)
+        return session_id
+
+    old = begun() if end != "first" else ""
     stopped = rig.clock.wall
-    if end in ("clean", "host_death"):
-        append_end(rig.data, "kis", old, stopped, {"tick": 3}, host_death=end == "host_death")
+    if end not in ("first", "none"):
+        heard_ns = stopped - 7 * NS if end == "heard" else 0
+        append_end(rig.data, "kis", old, stopped, {"tick": 3, "event": 9}, host_death=end == "host_death", heard_ns=heard_ns)
+    if end == "and one that never began":
+        append_end(rig.data, "kis", begun(), rig.clock.wall, {"tick": -1, "event": -1})
     rig.clock.forward(50 * NS)
     rig.begin_session()
     append_start(rig.data, SessionStart(rig.session_id, "kis", rig.clock.wall, "host", "boot2", "1", "hash", {"tick": 16}))
     rig.feed()
     rig.recorder.stop()
     told = [(gap["gap_start_ns"], gap["gap_end_ns"], gap["of_session"]) for gap in rig.gaps()]
-    assert told == ([(stopped, rig.clock.wall, old)] if end == "clean" else [])
+    start = stopped - 7 * NS if end == "heard" else stopped
+    assert told == ([] if end in ("first", "none", "host_death") else [(start, rig.clock.wall, old)])
 
 
 def test_a_clock_that_was_put_back_meanwhile_makes_no_gap_that_ends_before_it_begins(rig: Rig) -> None:

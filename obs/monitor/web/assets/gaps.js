@@ -90,7 +90,7 @@ export class GapMap {
     }
     this.more.href = `/day/${heat.date}?provider=${encodeURIComponent(this.name)}`;
     const counted = this.gaps.filter((gap) => !gap.within);
-    const told = summaryOf(counted.length, together(counted));
+    const told = summaryOf(counted.length, together(counted.filter((gap) => gap.scope !== "swing"))); // a sweep misses nothing live
     const open = this.losing.map((loss) => sinceOpen(loss, heat.timezone));
     put(this.summary, `${[told, ...open].join(" · ")} · ${dashed(heat.date)} (${heat.timezone})`);
     const links = this.losing.filter((loss) => loss.link !== null).length;

@@ -6,7 +6,7 @@ import { dashed, onLanguage, t } from "./words.js";
 
 const [kind, ...rest] = location.pathname.split("/").filter(Boolean).map(plain);
 const known = ["day", "symbol"].includes(kind) && rest.length ? kind : "page";
-let days = []; // [name of the provider, day]: the newest of each
+let days = []; // [name of the provider, its day of the market now]
 
 /** A part of the address as a person wrote it; one that is no text stays as it is. */
 function plain(text) {
@@ -26,7 +26,7 @@ function show() {
     .getElementById("do")
     .replaceChildren(
       link("/", t("missing.live")),
-      ...days.map(([name, day]) => link(`/day/${day}?provider=${encodeURIComponent(name)}`, t("missing.newest", { name, day: dashed(day) }))),
+      ...days.map(([name, day]) => link(`/day/${day}?provider=${encodeURIComponent(name)}`, t("missing.today", { name, day: dashed(day) }))),
     );
 }
 
@@ -36,7 +36,8 @@ show();
 try {
   const { providers } = await getJson("/api/status");
   const today = async ({ name }) => [name, (await getJson(`/api/heat?provider=${encodeURIComponent(name)}`)).date];
-  days = await Promise.all(providers.map(today));
+  const found = await Promise.allSettled(providers.map(today));
+  days = found.filter((one) => one.status === "fulfilled").map((one) => one.value);
   show();
 } catch {
   // The way to the live page is enough.
