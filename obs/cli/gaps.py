@@ -6,6 +6,8 @@ import argparse
 from typing import Any, Final
 
 from obs.cli import archive
+from obs.cli.glance import going_on
+from obs.cli.running_monitor import ask
 from obs.cli.terminal import columns, complain, fitted, paint, plain, print_json
 from obs.config import Config
 from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN
@@ -44,6 +46,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
             print_json(gap | {"within": at in within})
     else:
         _show(gaps)
+        if args.date is None:
+            _show_open(config, args.provider)
     return EXIT_FOUND if unreadable else EXIT_GOOD
 
 
@@ -75,6 +79,14 @@ def _show(gaps: list[dict[str, Any]]) -> None:
         print(paint(line, _COLOUR.get(gap["severity"], "wrong")))
     for provider, places in sorted(_by_provider(gaps).items()):
         print(plain(f"{provider}: {told(sum_of([gap_of(gaps[place]) for place in places]))}"))
+
+
+def _show_open(config: Config, provider: str | None) -> None:
+    """Tell the losses that go on, which are no lines yet, if a monitor runs that sees them."""
+    answer = ask(config)
+    for name, losses in sorted(answer.losing.items()) if answer is not None else ():
+        for loss in losses if provider in (None, name) else ():
+            print(paint(plain(f"{name}: {going_on(loss)}; a gap when it has ended"), "warning"))
 
 
 def told(gaps: GapSum) -> str:

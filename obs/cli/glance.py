@@ -30,6 +30,7 @@ ADVICE: Final = {
 RUNBOOK: Final = "ops/RUNBOOK.md"
 _DISK_FULL: Final = 0.8  # an anomaly day begins there
 WAIT: Final = "it starts or stops as ordered; wait a minute"
+LOSING: Final = "Do: it reconnects by itself; if it has not after two minutes, see ops/RUNBOOK.md#mute"
 START: Final = "start it with systemctl start obs.target, python -m obs.supervisor, or ops/run for the demo"
 
 
@@ -46,6 +47,8 @@ def verdict(status: dict[str, Any]) -> Line:
     health = status["health"]
     if health["ok"]:
         told, whole = _recording(status)
+        if any(one["losing"] for one in status["providers"]):
+            return Line(f"YELLOW  {told}; health is green as yet. {LOSING}", "warning")
         if whole:
             return Line(f"GREEN  {told}; nothing is wrong", "good")
         return Line(f"YELLOW  {told}; health is green, but not every symbol is confirmed. Do: see which with `obs slots`", "warning")
@@ -98,12 +101,20 @@ def _recording(status: dict[str, Any]) -> tuple[str, bool]:
         confirmed = one["slots"].get("confirmed", 0)
         if not one["open"]:
             told.append(f"{one['name']} is {market(one)}")
+        elif one["losing"]:
+            told.append(f"{one['name']}: {'; '.join(map(going_on, one['losing']))}")
         elif confirmed >= one["symbols"]:
             told.append(f"{one['name']} records {one['symbols']} symbols")
         else:
             told.append(f"{one['name']}: {confirmed} of {one['symbols']} confirmed")
             whole = False
     return plain("; ".join(told)), whole
+
+
+def going_on(loss: dict[str, Any]) -> str:
+    """Return a loss that goes on in words: why, since when, and whether it may be none."""
+    doubt = "" if loss["sure"] else ", if the market is not quiet"
+    return plain(f"loses since {loss['since'][11:19]} UTC ({loss['reason']}){doubt}")
 
 
 def market(one: dict[str, Any]) -> str:

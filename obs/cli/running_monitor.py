@@ -22,15 +22,17 @@ from obs.monitor.host import is_alive
 _WAIT_S: Final = 0.5
 _BYTES: Final = 4 << 20
 _OLD_S: Final = 15.0  # an answer that is older is one of a monitor that has stopped looking
+_LOSS: Final = ("reason", "since")
 _REASON: Final = ("reason", "provider", "text")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`health` as /health has it, with since when; `rates`: provider -> what its feed does per second."""
+    """`health` as /health has it, with since when. By provider: `rates`, what its feed does per second; `losing`, its losses that go on."""
 
     health: dict[str, Any]
     rates: dict[str, dict[str, Any]]
+    losing: dict[str, list[dict[str, Any]]]
 
     def since(self) -> dict[tuple[str, str], int | None]:
         """Return (reason, provider) -> UTC milliseconds since which it has kept health red."""
@@ -68,7 +70,10 @@ def _read(status: dict[str, Any]) -> Answer | None:
             one | taken for one, taken in zip(health["details"], details, strict=True)
         ],
     }  # fmt: skip
-    return Answer(health, {one["name"]: dict(one["rates"]) for one in status["providers"]})
+    rates = {one["name"]: dict(one["rates"]) for one in status["providers"]}
+    losing = {one["name"]: [{name: str(loss[name]) for name in _LOSS} | {"sure": bool(loss["sure"])} for loss in one["losing"]]
+              for one in status["providers"]}  # fmt: skip
+    return Answer(health, rates, losing)
 
 
 def _whole(value: Any) -> int | None:
@@ -81,6 +86,7 @@ def correct(status: dict[str, Any], answer: Answer | None) -> None:
         status["health"] = answer.health
         for one in status["providers"]:
             one["rates"] = answer.rates.get(one["name"], one["rates"])
+            one["losing"] = answer.losing.get(one["name"], one["losing"])
         return
     status["health"]["since_ms"] = None
     for one in status["health"]["details"]:

@@ -21,7 +21,7 @@ from obs.clock import MINUTE_NS, NS
 from obs.config import ProviderConfig
 from obs.market.calendar import ALWAYS, STANDING, ZONES, Calendar
 from obs.monitor.coverage import coverage_of, joined, mean_of, worst_of
-from obs.monitor.gaps import Gap, Heat, heat, seconds, sum_of
+from obs.monitor.gaps import Gap, Heat, gaps_inside, heat, seconds, sum_of
 from obs.monitor.notices import Digests, events_folder
 from obs.segment.format import Series
 from obs.segment.sessions import read_sessions
@@ -146,16 +146,18 @@ def symbols_of(
 
 
 def totals_of(symbols: Sequence[dict[str, Any]], gaps: Sequence[Gap], span: Span) -> dict[str, Any]:
-    """Return the sums of a day.
+    """Return the sums of a day, as `obs gaps` adds them up.
 
     gaps: those that no other one holds; gap_seconds: how long anything was missing; coverage: of all minutes of all symbols.
     """
     known = [one for one in symbols if one["coverage"] is not None]
+    within = gaps_inside(gaps)
+    live = (gap[:2] for at, gap in enumerate(gaps) if gap.scope != "swing" and at not in within)
     minutes = sum(one["judged"] for one in known)
     return {
         "records": sum(one["records"] for one in symbols) if all(one["records"] is not None for one in symbols) and symbols else None,
         "gaps": sum_of(gaps).number,
-        "gap_seconds": round(seconds(_within((gap[:2] for gap in gaps if gap.scope != "swing"), span)), 3),
+        "gap_seconds": round(seconds(_within(live, span)), 3),
         "coverage": round(sum(one["coverage"] * one["judged"] for one in known) / minutes, 4) if minutes else None,
     }  # fmt: skip
 

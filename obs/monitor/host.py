@@ -76,4 +76,5 @@ def host_figures(folder: Path) -> HostFigures:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     disk = os.statvfs(folder)
-    return HostFigures(cpu, idle, os.cpu_count() or 1, memory, free, disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize)
+    size = disk.f_blocks - disk.f_bfree + disk.f_bavail  # as df reckons its share: what only root may use is not ours
+    return HostFigures(cpu, idle, os.cpu_count() or 1, memory, free, size * disk.f_frsize, disk.f_bavail * disk.f_frsize)

@@ -40,6 +40,7 @@ _TURN_S: Final = 0.2
 _TROUBLE_S: Final = 1.0  # between tries while the disk takes nothing
 _FLOOR_EVERY_NS: Final = 2 * NS
 _SWING_SEGMENT_S: Final = 3600
+_FLUSHED_S: Final = 10.0  # that one flush of all rings may take, on a slow disk
 _DATASETS: Final = {"tick": "scalp", "swing": "swing"}
 
 
@@ -169,10 +170,14 @@ class _Archive:
             return
         known = self._events.known_gaps(session.session_id)
         places = last_event_seqs(self._events.folder, [session.session_id])
+        ends = {ring: self._last_of(session.session_id, ring, places) for ring in session.lost}
+        # What was published this long before the last record that is archived, of any ring, had been flushed with it or before.
+        flushed_ns = max(last_ts_ns for _, last_ts_ns in ends.values()) - int((self._spec.config.archive.flush_s + _FLUSHED_S) * NS)
         for ring, reason in session.lost.items():
-            last, last_ts_ns = self._last_of(session.session_id, ring, places)
+            last, last_ts_ns = ends[ring]
             if (ring, last + 1) not in known:
-                line, ts_ns = lost_ring_gap(session, ring, reason, last, last_ts_ns, self._events.provider, self._clock.wall_ns())
+                begun_ns = max(last_ts_ns or session.started_ns, flushed_ns)
+                line, ts_ns = lost_ring_gap(session, ring, reason, last, begun_ns, self._events.provider, self._clock.wall_ns())
                 self._events.add_gap(line, ts_ns)
                 self._log.warning("ring_lost", session=session.session_id, ring=ring, reason=reason, first_seq=last + 1)
 

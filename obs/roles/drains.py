@@ -303,12 +303,12 @@ class QuarantineDrain:
 
 
 def lost_ring_gap(
-    session: OldSession, ring: str, reason: str, last: int, last_ts_ns: int, provider: str, now_ns: int
+    session: OldSession, ring: str, reason: str, last: int, begun_ns: int, provider: str, now_ns: int
 ) -> tuple[bytes, int]:
-    """Return the gap line of a ring that is gone with what it held, and its time: from the last archived record, or the start, on."""
+    """Return the gap line of a ring that is gone with what it held, and its time; `begun_ns`: what came before is archived."""
     end_ns = session.ended_ns or now_ns
     payload = gap_payload(
-        start_ns=min(last_ts_ns or session.started_ns, end_ns), end_ns=end_ns, scope=SCOPE_OF_RING.get(ring, "all"), reason=reason,
+        start_ns=min(begun_ns, end_ns), end_ns=end_ns, scope=SCOPE_OF_RING.get(ring, "all"), reason=reason,
         session_id=session.session_id, provider=provider, ring=ring, sink="archive", first_seq=last + 1,
     )  # fmt: skip
     return gap_line(payload), end_ns

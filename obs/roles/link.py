@@ -161,6 +161,8 @@ class Link:
         symbol, channels = pair[1], self._provider.options.channels
         if symbol in self._moved_ns and all(self.subscriptions.is_confirmed((channel, symbol)) for channel in channels):
             self._tell_move("allocate_confirmed", symbol)
+        if self.subscriptions.of(Standing.CONFIRMED) == [pair]:
+            self.subscriptions.wait_on(self._clock.mono_ns())
         for gone in self.subscriptions.proved_gone(pair) if self._provider.replaces else ():
             self._left(gone, "first frame of another")
 
@@ -425,7 +427,8 @@ class Link:
         subscriptions = self.subscriptions
         for pair in subscriptions.silent_leavers(now, confirm_ns):
             self._left(pair, "silence")
-        self._listening = self._first_frames and not (self._recovered and subscriptions.settled() and not subscriptions.leaving)
+        whole = subscriptions.settled() and not subscriptions.of(Standing.FAILED) and not subscriptions.leaving
+        self._listening = self._first_frames and not (self._recovered and whole)
         due = subscriptions.due(now, confirm_ns, retry_ns)
         if not subscriptions.pairs or not (due or subscriptions.untold()):
             return None

@@ -81,7 +81,8 @@ def _within_hours(recorder: Recorder, restart: RestartGap, now_ns: int, open_spa
 def absence_of(snapshot: Snapshot | None, data_dir: Path, session_id: str, now_ns: int) -> RestartGap | None:
     """Return the gap that an ordered stop left; None if nothing came before us.
 
-    `snapshot`: of a feed that owes nothing. `session_id`: ours. What has no end line, or died with its host, is told by its archive writer.
+    `snapshot`: of a feed that owes nothing. `session_id`: ours. Of what has no end line, or died with its host, the archive writer tells up
+    to the start of ours.
     """
     if snapshot is not None:
         start_ns = min(int(snapshot.head["last_recv_ns"]), now_ns)
@@ -89,9 +90,12 @@ def absence_of(snapshot: Snapshot | None, data_dir: Path, session_id: str, now_n
     before = [session for session in read_sessions(data_dir, provider_of(session_id)) if session.session_id != session_id]
     while before and before[-1].ended and before[-1].ended.get("event", 0) < 0:
         before.pop()  # its feed never began: a feed that begins tells of it
-    if not before or before[-1].ended is None or before[-1].host_death:
+    if not before:
         return None
-    return RestartGap(min(before[-1].heard_ns or before[-1].ended_ns, now_ns), 0, before[-1].session_id)
+    last = before[-1]
+    lost_with_host = last.ended is None or last.host_death
+    start_ns = last.next_started_ns if lost_with_host else last.heard_ns or last.ended_ns
+    return RestartGap(min(start_ns or now_ns, now_ns), 0, last.session_id)
 
 
 def debt_of(snapshot: Snapshot | None, ring_dir: Path, data_dir: Path, now_ns: int) -> Debt | None:

@@ -167,6 +167,24 @@ def test_a_lap_is_told_in_the_frame_of_the_next_record_and_in_the_events(writer:
     assert writer.cell["lost"] == 10
 
 
+def test_the_gap_of_a_ring_that_was_empty_begins_where_all_was_archived_last(writer: Writer) -> None:
+    """Not with a session that may have been recorded for weeks: what any ring held was flushed together."""
+    writer.ticks(60)
+    writer.steps(3)
+    writer.ticks(60)
+    writer.steps(3)
+    last_ns = int(rows_of(0, 120)["ts_ns"][-1])
+    writer.clock.forward(100 * NS)
+    for path in writer.config.ring.dir.iterdir():
+        path.unlink()
+    writer.start()
+    writer.steps(3)
+    starts = {gap["ring"]: gap["gap_start_ns"] for gap in writer.events("gap_marker")}
+    assert starts.pop("tick") == last_ns
+    assert set(starts) >= {"event", "quarantine"}
+    assert set(starts.values()) == {last_ns - 11 * NS}
+
+
 @pytest.mark.parametrize("archived", [0, 3])
 @pytest.mark.parametrize("lost_by", ["lap", "host_death"])
 def test_a_gap_begins_with_the_last_archived_record_or_with_the_session(writer: Writer, archived: int, lost_by: str) -> None:

@@ -27,12 +27,13 @@ DETAILS = [
     {"reason": "mute", "provider": "kis", "since_ms": 7, **NAMED}, {"reason": "disk", "provider": "", "since_ms": None, **NAMED},
 ]  # fmt: skip
 HEALTH = {"ok": False, "status": "red", "reasons": ["mute", "disk"], "since_ms": 5, "details": DETAILS}
+LOSING = [{"reason": "mute", "since": "2026-01-22T00:29:00.000Z", "sure": False}]
 RATES = {"messages": 3.0, "inputs": 2.0, "records": 1.0}
 
 
 def status_body(**changes: Any) -> bytes:
     now = datetime.fromtimestamp(time.time(), UTC).isoformat()
-    return json.dumps({"ts": now, "health": HEALTH, "providers": [{"name": "kis", "rates": RATES}]} | changes).encode()
+    return json.dumps({"ts": now, "health": HEALTH, "providers": [{"name": "kis", "rates": RATES, "losing": LOSING}]} | changes).encode()
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def test_what_the_monitor_knows_is_taken(config: Config, listener: socket.socket
     assert seen["health"] == HEALTH
     assert verdict(seen).text.startswith("RED  kis mute: connected, but no message for 121 s")
     assert [one["rates"] for one in seen["providers"]] == [RATES, before]
+    assert [one["losing"] for one in seen["providers"]] == [LOSING, []]
 
 
 def test_a_monitor_that_is_green_is_believed_too(config: Config, listener: socket.socket) -> None:
