@@ -92,7 +92,10 @@ def test_foreign_ring_is_set_aside(demo: Make, dsn: str, shift: int) -> None:
 
 
 def test_host_died(demo: Make, dsn: str) -> None:
-    """All shared memory is gone: one gap row per ring, from the last archived record on; the reconnect budget is on disk."""
+    """All shared memory is gone: one gap row per ring, from the last archived record on, and one to the first record.
+
+    The reconnect budget is on disk.
+    """
     one = demo(dsn=dsn)
     state = one.data / "state" / "kis.json"
     one.start()
@@ -113,6 +116,8 @@ def test_host_died(demo: Make, dsn: str) -> None:
         newest = one.session(provider) or ""
         ends = {gap["gap_end_ns"] for gap in verdicts[provider].gap_lines if gap["reason"] == "host_death"}
         assert ends == {starts[newest]["ts_ns"]}
+        (restart,) = [gap for gap in verdicts[provider].gap_lines if gap["reason"] == "restart"]
+        assert restart["gap_start_ns"] == starts[newest]["ts_ns"], "from there to the first record"
 
 
 def test_host_died_twice(demo: Make, dsn: str) -> None:
@@ -129,6 +134,7 @@ def test_host_died_twice(demo: Make, dsn: str) -> None:
     for verdict in one.finish().values():
         assert verdict.sessions == 3
         assert verdict.gaps["host_death/archive"] == 10
+        assert verdict.gaps["restart/None"] == 2
 
 
 @pytest.mark.parametrize("also_killed", [None, "feed", "archive"])

@@ -51,8 +51,8 @@ def test_every_reason_has_an_advice() -> None:
         (status(provider()) | {"running": False}, f"DOWN  nothing runs here. Do: {START}", "wrong"),
     ],
     ids=[
-        "green", "none confirmed", "one not confirmed", "losing", "perhaps losing", "closed and none confirmed", "closed", "red", "starting",
-        "disk", "down",
+        "green", "none confirmed", "one not confirmed", "losing", "perhaps losing", "closed and none confirmed", "closed", "red",
+        "starting", "disk", "down",
     ],
 )  # fmt: skip
 def test_the_first_line_tells_all(seen: dict[str, Any], first: str, colour: str) -> None:
