@@ -162,7 +162,7 @@ class Link:
         if symbol in self._moved_ns and all(self.subscriptions.is_confirmed((channel, symbol)) for channel in channels):
             self._tell_move("allocate_confirmed", symbol)
         if self.subscriptions.of(Standing.CONFIRMED) == [pair]:
-            self.subscriptions.wait_on(self._clock.mono_ns())
+            self.subscriptions.ask_anew()
         for gone in self.subscriptions.proved_gone(pair) if self._provider.replaces else ():
             self._left(gone, "first frame of another")
 

@@ -88,11 +88,10 @@ class Subscriptions:
         if one is not None:
             one.standing, one.reason, one.retry = Standing.REFUSED, reason, retry
 
-    def wait_on(self, now_ns: int) -> None:
-        """Note that a venue which was silent has begun to answer: who got no answer meanwhile is waited for once more."""
-        for one in self.pairs.values():
-            if one.standing is Standing.FAILED:
-                one.standing, one.asked_ns = Standing.ASKED, now_ns
+    def ask_anew(self) -> None:
+        """Note that a venue which was silent has begun to answer: who got no answer meanwhile is asked for as if never before."""
+        for pair in self.of(Standing.FAILED):
+            self.pairs[pair] = _One()
 
     def limit(self, now_ns: int) -> None:
         """Learn, from a refusal, that no more registrations fit than those that have been answered."""

@@ -156,7 +156,7 @@ def test_silent_symbols_are_those_that_some_channel_lacks() -> None:
     assert some.silent_symbols() == {}
 
 
-def test_who_got_no_answer_from_a_silent_venue_is_waited_for_once_more_when_it_speaks() -> None:
+def test_who_got_no_answer_from_a_silent_venue_is_asked_for_anew_when_it_speaks() -> None:
     some = Subscriptions()
     some.want([A, B])
     for ask_s in (1, 12, 23):
@@ -164,10 +164,11 @@ def test_who_got_no_answer_from_a_silent_venue_is_waited_for_once_more_when_it_s
     assert some.due(40 * S, 10 * S, 60 * S) == []
     assert [one.standing for one in some.pairs.values()] == [FAILED, FAILED]
     assert some.confirmed(A)
-    some.wait_on(50 * S)
+    some.ask_anew()
     assert not some.settled()
-    assert some.due(59 * S, 10 * S, 60 * S) == [], "it is not asked for again"
-    assert not some.settled()
-    some.overdue(61 * S, 10 * S)
+    assert some.due(50 * S, 10 * S, 60 * S) == [B]
+    for ask_s in (50, 61, 72):
+        some.asked(some.due(ask_s * S, 10 * S, 60 * S), ask_s * S)
+    assert some.due(83 * S, 10 * S, 60 * S) == []
     assert some.settled()
     assert some.silent_symbols() == {B[1]: "no answer"}
