@@ -84,10 +84,13 @@ def absence_of(snapshot: Snapshot | None, data_dir: Path, session_id: str, now_n
     `snapshot`: of a feed that owes nothing. `session_id`: ours. Of what has no end line, or died with its host, the archive writer tells up
     to the start of ours.
     """
+    sessions = read_sessions(data_dir, provider_of(session_id))
     if snapshot is not None:
+        if sessions and snapshot.session_id not in (session.session_id for session in sessions):
+            return None  # of a data directory that was removed since
         start_ns = min(int(snapshot.head["last_recv_ns"]), now_ns)
         return RestartGap(_known_apart(start_ns, int(snapshot.head["restart_told_ns"])), 0, snapshot.session_id)
-    before = [session for session in read_sessions(data_dir, provider_of(session_id)) if session.session_id != session_id]
+    before = [session for session in sessions if session.session_id != session_id]
     while before and before[-1].ended and before[-1].ended.get("event", 0) < 0:
         before.pop()  # its feed never began: a feed that begins tells of it
     if not before:

@@ -441,6 +441,21 @@ def test_after_a_start_of_the_host_the_file_of_the_sessions_tells(rig: Rig, end:
     assert told == ([] if end == "first" else [(start, rig.clock.wall, old)])
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_data_directory_that_was_begun_anew_has_missed_nothing(rig: Rig, known: bool) -> None:
+    """The board outlives it."""
+    rig.feed()
+    rig.recorder.stop()
+    sessions = [rig.session_id] if known else []
+    rig.clock.forward(50 * NS)
+    rig.begin_session()
+    for session_id in [*sessions, rig.session_id]:
+        append_start(rig.data, SessionStart(session_id, "kis", rig.clock.wall, "host", "boot", "1", "hash", {"tick": 16}))
+    rig.feed()
+    rig.recorder.stop()
+    assert len(rig.gaps()) == known
+
+
 def test_a_clock_that_was_put_back_meanwhile_makes_no_gap_that_ends_before_it_begins(rig: Rig) -> None:
     rig.feed()
     rig.recorder.stop()
