@@ -38,7 +38,7 @@ def feed_side(venue: str, channels: tuple[str, ...], symbols: Sequence[str], *, 
         board = Board.create(Board.path(folder, folder, venue), fence)
         slots = Slots([provider.record_symbol(symbol) for symbol in symbols], provider.options.market, provider.options.venue)
         recorder = Recorder(provider, slots, Rings(rings["tick"], rings["event"], rings["quarantine"]), board, SYSTEM, venue, tape)
-        take_over(recorder, folder, folder)
+        take_over(recorder, folder, folder, lambda start_ns, end_ns: [(start_ns, end_ns)])
         yield FeedSide(recorder, provider.context(symbols), provider, rings, board)
         for ring in rings.values():
             ring.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -238,10 +239,18 @@ def test_a_korean_page_is_korean(open_page: Open) -> None:
 
 
 def test_a_new_page_has_the_figures_of_the_last_minutes(open_page: Open) -> None:
+    def lines_of(page: Page, name: str) -> list[list[list[float]]]:
+        return page.evaluate(LINES, [f"[data-testid={name}] .chart", None])
+
+    early = settled(open_page().page)
+    end = time.monotonic() + 60
+    while not (seen := lines_of(early, "host")) or seen[0][-1][0] - seen[0][0][0] < 25_000:
+        assert time.monotonic() < end, "the demo has been looked at for less than 25 s"
+        early.wait_for_timeout(500)
     page = settled(open_page().page)
     page.wait_for_timeout(3000)  # at its second draw
     for name in ("provider-kis", "host"):
-        lines = page.evaluate(LINES, [f"[data-testid={name}] .chart", None])
+        lines = lines_of(page, name)
         assert len(lines) == 2
         for points in lines:
             assert points[-1][0] - points[0][0] > 20_000, f"{name}: {len(points)} points, and the page is 5 s old"
