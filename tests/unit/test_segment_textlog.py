@@ -152,16 +152,16 @@ def test_sessions(tmp_path):
     with sessions_path(tmp_path, "kis").open("ab") as file:
         file.write(b'{"event":"sta')
     append_start(tmp_path, start_of(SESSION, 9))
-    append_end(tmp_path, "kis", OTHER, 10, {"event": -1}, host_death=True)
+    append_end(tmp_path, "kis", OTHER, 10, {"event": -1}, host_death=True, heard_ns=8)
     old, new = read_sessions(tmp_path, "kis")
     assert (old.session_id, old.started_ns, old.next_started_ns, old.ended_ns) == (OTHER, 5, 9, 10)
-    assert (old.ended, old.host_death) == ({"tick": 4, "event": -1}, True)
+    assert (old.ended, old.host_death, old.heard_ns) == ({"tick": 4, "event": -1}, True, 8)
     assert (new.session_id, new.ended, new.next_started_ns, new.start.rings["tick"]) == (SESSION, None, 0, 131072)
     lines = [orjson.loads(line) for _, line in text_lines(sessions_path(tmp_path, "kis"))]
     assert list(lines[0]) == [
         "event", "session_id", "ts", "ts_ns", "provider", "host", "boot_id", "code_version", "config_hash", "rings",
     ]  # fmt: skip
-    assert list(lines[1]) == ["event", "session_id", "ts", "ts_ns", "rings", "host_death"]
+    assert list(lines[1]) == ["event", "session_id", "ts", "ts_ns", "rings", "host_death", "heard_ns"]
 
 
 class Quarantine:
