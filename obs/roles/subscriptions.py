@@ -90,8 +90,7 @@ class Subscriptions:
 
     def ask_anew(self) -> None:
         """Note that a venue which was silent has begun to answer: who got no answer meanwhile is asked for as if never before."""
-        for pair in self.of(Standing.FAILED):
-            self.pairs[pair] = _One()
+        self.pairs |= {pair: _One() for pair in self.of(Standing.FAILED)}
 
     def limit(self, now_ns: int) -> None:
         """Learn, from a refusal, that no more registrations fit than those that have been answered."""
