@@ -225,7 +225,8 @@ def test_path_cut_both_ways(demo: Make, dsn: str, network: Network) -> None:
         took = (failures[0]["ts_ns"] - begun_ns) / 1e9
         one.figures[f"noticed_s_{provider}"] = round(took, 1)
         one.figures[f"failures_{provider}"] = [(event["reason"], event["backoff_seconds"]) for event in failures]
-        assert failures[0]["reason"] == "timeout", failures
+        # Keepalive's ETIMEDOUT, or EHOSTUNREACH where the neighbour's address had to be asked for meanwhile: the kernel's choice.
+        assert failures[0]["reason"] in ("timeout", "network"), failures
         assert took <= NOTICED_S, f"{provider}: noticed after {took} s"
         assert len(failures) >= 2, "nothing was tried while the path was cut"
         restored(verdict, 1)
