@@ -21,7 +21,7 @@ from obs.clock import MINUTE_NS, NS
 from obs.config import ProviderConfig
 from obs.market.calendar import ALWAYS, STANDING, ZONES, Calendar
 from obs.monitor.coverage import coverage_of, joined, mean_of, worst_of
-from obs.monitor.gaps import Gap, Heat, gaps_inside, heat, seconds, sum_of
+from obs.monitor.gaps import Gap, Heat, gaps_inside, heat, seconds
 from obs.monitor.notices import Digests, events_folder
 from obs.segment.format import Series
 from obs.segment.sessions import read_sessions
@@ -156,8 +156,7 @@ def totals_of(symbols: Sequence[dict[str, Any]], gaps: Sequence[Gap], span: Span
     minutes = sum(one["judged"] for one in known)
     return {
         "records": sum(one["records"] for one in symbols) if all(one["records"] is not None for one in symbols) and symbols else None,
-        "gaps": sum_of(gaps).number,
-        "gap_seconds": round(seconds(_within(live, span)), 3),
+        "gaps": len(gaps) - len(within), "gap_seconds": round(seconds(_within(live, span)), 3),
         "coverage": round(sum(one["coverage"] * one["judged"] for one in known) / minutes, 4) if minutes else None,
     }  # fmt: skip
 

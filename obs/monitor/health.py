@@ -15,6 +15,7 @@ from obs.clock import NS
 from obs.config.options import SupervisorOptions
 from obs.market.calendar import ALWAYS
 from obs.monitor.view import HostView, ProviderView, RingView, RoleView
+from obs.record.events import reason_of_end
 from obs.segment.disk import FLOOR_BYTES, FLOOR_SHARE
 
 REASONS: Final = (
@@ -54,7 +55,6 @@ TEXTS: Final[Mapping[str, str]] = {
 }
 _SINKS: Final = ("archive", "load")
 _KEEPER: Final = "keeper"  # waits for disks as sinks do
-_MUTE: Final = ("mute", "pong_timeout", "timeout")
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _connection(provider: ProviderView, starting: bool) -> Iterator[Reason]:
             expected = stopping or (starting and never)
             said, attempt = str(link.get("name")), int(link.get("attempt", 0))
             yield because("not_connected", provider.name, "link_away", expected, link=said, why=str(why), attempt=attempt)
-            if link.get("last_reason") in _MUTE:
+            if reason_of_end(str(link.get("last_reason"))) == "mute":
                 yield because("mute", provider.name, "link_mute", link=said)
     limit_s = QUIET_ALWAYS_S if provider.market in ALWAYS else QUIET_S
     connected = any(link.get("connected") for link in provider.links)

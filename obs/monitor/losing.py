@@ -12,12 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from obs.clock import NS
 from obs.monitor.view import HostView, ProviderView, RoleView
-from obs.record.events import iso_ms
+from obs.record.events import iso_ms, reason_of_end
 
 SILENT_S: Final = 10.0  # as long as the rates are taken over
 _SAME_NS: Final = NS // 2  # the same message: two clocks, read one after the other, do not tell its time twice alike
-_MUTE: Final = ("mute", "pong_timeout", "timeout")
-_REFUSED: Final = ("auth", "in_use", "AuthRejected")
 _ORDERED: Final = ("", "stopped", "market_closed", "nothing_wanted")  # why a connection is not there that is not told here
 _ALL: Final = ""  # in place of the name of a link: the feed itself has died
 
@@ -88,7 +86,7 @@ class Losses:
                 known.pop(_ALL, None)
         elif why not in _ORDERED:
             since_ns = self._begun(name, key, now_ns - max(0, mono_ns - int(link.get("since_mono_ns") or mono_ns)))
-            known[key] = Loss(key, _gap_reason(why), min(since_ns, known[key].since_ns) if key in known else since_ns)
+            known[key] = Loss(key, reason_of_end(why), min(since_ns, known[key].since_ns) if key in known else since_ns)
 
     def _begun(self, name: str, link: str, ended_ns: int) -> int:
         """Return since when a link loses whose connection ended at `ended_ns`: since its last message, if nothing excused it later."""
@@ -109,8 +107,3 @@ class Losses:
 
 def _name(link: dict[str, Any]) -> str:
     return str(link.get("name") or "?")
-
-
-def _gap_reason(why: str) -> str:
-    """Return the reason of a gap for the reason for which a connection ended."""
-    return "mute" if why in _MUTE else "refused" if why in _REFUSED else "ws_disconnect"

@@ -22,6 +22,8 @@ GAP_REASONS: Final = (
     "ws_disconnect", "mute", "api_error", "rate_limit", "refused", "venue_count", "restart", "host_death", "ring_lap",
     "disk_full", "disk_error", "ring_foreign", "quarantine_full", "db_rejected", "mitigation", "short_sweep", "no_universe",
 )  # fmt: skip
+_MUTE_ENDS: Final = ("mute", "pong_timeout", "timeout")
+_REFUSED_ENDS: Final = ("auth", "in_use", "AuthRejected")
 GAP_SCOPES: Final = ("scalp", "swing", "all")
 GAP_SINKS: Final = (None, "archive", "database")
 SCOPE_OF_RING: Final = {"tick": "scalp", "swing": "swing"}  # a gap of any other ring has scope "all"
@@ -41,6 +43,11 @@ _KIND_CODE: Final = {name: code for code, name in enumerate(EVENT_KINDS)}
 _NS: Final = 1_000_000_000
 _SHORTEST: Final = 8  # texts and lists are not cut below this length
 _DUMP: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def reason_of_end(why: str) -> str:
+    """Return the reason of the gap that the end of a connection leaves; `why`: as obs.wire names the end, or a failed connect."""
+    return "mute" if why in _MUTE_ENDS else "refused" if why in _REFUSED_ENDS else "ws_disconnect"
 
 
 def iso_ms(ns: int) -> str:

@@ -24,6 +24,7 @@ from obs.errors import AuthRejected, ConnectionLost
 from obs.log import Log
 from obs.market.calendar import Calendar
 from obs.providers.base import CHANNELS, Approval, Context, Control, Credential, Outgoing, Provider
+from obs.record.events import reason_of_end
 from obs.roles.recorder import Recorder
 from obs.roles.subscriptions import Standing, Subscriptions
 from obs.shm import Board
@@ -495,12 +496,7 @@ class Link:
         )  # fmt: skip
 
     def _gap_reason(self) -> str:
-        reason = self.state.last_reason
-        if reason in ("mute", "pong_timeout", "timeout"):
-            return "mute"
-        if reason in ("auth", "in_use", "AuthRejected"):
-            return "refused"
-        return "ws_disconnect"
+        return reason_of_end(self.state.last_reason)
 
     def _symbols_concerned(self) -> list[str] | None:
         """The symbols of this link that have lost all of an open gap, None (all) if it has all there are."""
