@@ -105,8 +105,7 @@ class _Archive:
                     self._recover()
                 now = self._clock.wall_ns()
                 taken = self._drain_old(now) + sum(_take(drain, now) for drain in self._drains)
-                for drain in self._drains:
-                    drain.flush()
+                _flush_all(self._drains)
                 if taken or self._old or any(map(_behind, self._drains)):
                     continue
                 for drain in self._drains:
@@ -132,9 +131,9 @@ class _Archive:
         for one in session.old:
             rings = [attach_ring(path, DTYPES[name], one.session_id) for name, path in one.rings.items()]
             self._tell_lost(one)
-            old.append([self._drain_of(ring) for ring in rings])
+            old.append(self._drains_of(rings))
         rings = [attach_ring(path, DTYPES[name], session.session_id) for name, path in session.rings.items()]
-        self._drains = [self._drain_of(ring) for ring in rings]
+        self._drains = self._drains_of(rings)
         if self._trouble is not None:  # what the rings have lost while it could not even begin
             for drain in self._drains:
                 drain.reason = gap_reason(self._trouble)
@@ -145,6 +144,10 @@ class _Archive:
         self._old = old
         self._cell["ready"] = 1
         self._log.info("archive_ready", session=session.session_id, old=[one.session_id for one in session.old])
+
+    def _drains_of(self, rings: list[Ring]) -> list[Drain]:
+        """Open a drain for each ring, in the order in which they are taken: events last, see `_flush_all`."""
+        return sorted(map(self._drain_of, rings), key=lambda drain: isinstance(drain, EventDrain))
 
     def _drain_of(self, ring: Ring) -> Drain:
         if ring.name in _DATASETS:
@@ -173,10 +176,13 @@ class _Archive:
         ends = {ring: self._last_of(session.session_id, ring, places) for ring in session.lost}
         # What was published this long before the last record that is archived, of any ring, had been flushed with it or before.
         flushed_ns = max(last_ts_ns for _, last_ts_ns in ends.values()) - int((self._spec.config.archive.flush_s + _FLUSHED_S) * NS)
+        open_ns = self._events.open_loss_ns(session.session_id)
         for ring, reason in session.lost.items():
             last, last_ts_ns = ends[ring]
             if (ring, last + 1) not in known:
                 begun_ns = max(last_ts_ns or session.started_ns, flushed_ns)
+                if ring == "tick" and open_ns:  # no feed is left to tell of it
+                    begun_ns = min(begun_ns, open_ns if last_ts_ns else session.started_ns)
                 line, ts_ns = lost_ring_gap(session, ring, reason, last, begun_ns, self._events.provider, self._clock.wall_ns())
                 self._events.add_gap(line, ts_ns)
                 self._log.warning("ring_lost", session=session.session_id, ring=ring, reason=reason, first_seq=last + 1)
@@ -218,16 +224,14 @@ class _Archive:
             self._events.flush()
             self._old.pop(0)
         else:
-            for drain in drains:
-                drain.flush()
+            _flush_all(drains)
         return taken
 
     def _flush(self, now: int) -> None:
         """Flush what has waited for half of flush_s, so that with the fsync itself it is durable within the whole."""
         begun = self._clock.mono_ns()
         busy = [drain for drain in self._drains if drain.waiting_since()]
-        for drain in busy:
-            drain.flush()
+        _flush_all(busy)
         self._events.flush()
         for drain in self._drains:
             drain.rotate(now)
@@ -274,6 +278,15 @@ def _take(drain: Drain, now_ns: int) -> int:
         rows = drain.pump(now_ns)
         taken += rows
     return taken
+
+
+def _flush_all(drains: list[Drain]) -> None:
+    """Make durable what was taken, in the opposite order: the events first.
+
+    So a record that outlives its host never does so without the gap that was told before it.
+    """
+    for drain in reversed(drains):
+        drain.flush()
 
 
 def _behind(drain: Drain) -> bool:

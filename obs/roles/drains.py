@@ -106,6 +106,27 @@ class Events:
                         found.add(place)
         return found
 
+    def open_loss_ns(self, session_id: str) -> int:
+        """Return since when a link of a session was losing by its last line in system/events, the earliest of them; 0 if none was.
+
+        A link names the start of its loss with each failed attempt; its gap line with the same start, or a success, ends it.
+        """
+        since: dict[str, int] = {}
+        for path in day_files(self.folder):
+            for _, line in text_lines(path):
+                if not (b'"reconnection_event"' in line or b'"event_ring":"event"' in line) or session_id.encode() not in line:
+                    continue
+                event = json_object(line)
+                if event.get("session_id") != session_id:
+                    continue
+                if event.get("event_type") == "gap_marker":
+                    since = {link: start_ns for link, start_ns in since.items() if start_ns != event.get("gap_start_ns")}
+                elif event.get("event_type") == "reconnection_event":
+                    since.pop(str(event.get("link")), None)
+                    if isinstance(event.get("lost_since_ns"), int):
+                        since[str(event.get("link"))] = event["lost_since_ns"]
+        return min(since.values(), default=0)
+
     def close(self) -> None:
         self.log.close()
         self.overflow.close()

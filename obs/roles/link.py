@@ -554,6 +554,7 @@ class Link:
         payload = {
             "attempt_no": self.state.attempt, "backoff_seconds": round(self._backoff_s, 3), "result": result,
             "recovered_slot_list": recovered, "mitigation_level_after": self._recorder.level, "reason": reason, "link": self.name,
+            "lost_since_ns": self._recorder.lost_since(self),
         }  # fmt: skip
         self._recorder.event("reconnection_event", payload)
 

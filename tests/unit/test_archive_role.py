@@ -20,10 +20,11 @@ from obs.config.options import RingOptions
 from obs.config.process import ProcessSpec
 from obs.log import Log
 from obs.record.chunks import message_chunks
-from obs.record.events import make_event
+from obs.record.events import gap_payload, make_event
 from obs.record.jsonl import is_gap
 from obs.ring import Producer, Ring
 from obs.roles.archive import _Archive
+from obs.roles.drains import EventDrain
 from obs.roles.sink import Progress
 from obs.segment.disk import observe
 from obs.segment.format import Series, line_span
@@ -203,6 +204,78 @@ def test_a_gap_begins_with_the_last_archived_record_or_with_the_session(writer: 
     (gap,) = [gap for gap in writer.events("gap_marker") if gap["ring"] == "tick"]
     assert gap["reason"] == {"lap": "ring_lap"}.get(lost_by, lost_by)
     assert gap["gap_start_ns"] == since_ns < gap["gap_end_ns"]
+
+
+def test_no_record_is_durable_before_what_was_told_before_it(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the events are taken, the feed tells of a gap and publishes the record that ended it."""
+    events = Producer(writer.ring("event"))
+    writer.ticks(1)
+    pump, told = EventDrain.pump, 0
+
+    def raced(drain: EventDrain, now_ns: int) -> int:
+        nonlocal told
+        taken = pump(drain, now_ns)
+        if drain.name == "event" and told < 3:
+            told += 1
+            events.publish(make_event("warning", START_NS, {"what": f"before {told}"}))
+            writer.ticks(1)
+        return taken
+
+    order: list[str] = []
+
+    def note(step: str, path: Path, _: Any) -> None:
+        if step == "fsync":
+            known = {int(event["what"].split()[1]) for event in writer.events("warning")}
+            order.append("events" if "/events/" in str(path) else "segment")
+            assert "/events/" in str(path) or set(writer.stored()[0]) <= {0} | known
+
+    monkeypatch.setattr(EventDrain, "pump", raced)
+    with observe(note):
+        writer.steps(10)
+    assert writer.stored()[0] == [0, 1, 2, 3]
+    assert order.count("segment") > 1
+    assert order[-2:] == ["events", "segment"], "in one round"
+
+
+@pytest.mark.parametrize(
+    ("lines", "archived", "since"),
+    [
+        pytest.param([("kis", "FAIL", 100)], 3, 100, id="a link lost its connection and never got it back"),
+        pytest.param([("a", "FAIL", 200), ("b", "FAIL", 100), ("a", "FAIL", 200)], 3, 100, id="the earliest of two links"),
+        pytest.param([("kis", "FAIL", 100), ("kis", "SUCCESS", None)], 3, None, id="it got it back"),
+        pytest.param([("kis", "FAIL", 100), ("", "gap_marker", 100)], 3, None, id="the market closed: its gap is told"),
+        pytest.param([("kis", "FAIL", 100), ("", "gap_marker", 50)], 3, 100, id="another gap was told"),
+        pytest.param([("kis", "FAIL", 100)], 0, 0, id="it never had one: nothing has been told of this session"),
+    ],
+)
+def test_what_a_link_had_been_losing_when_its_host_died_is_told_by_the_archive_writer(
+    writer: Writer, lines: list[tuple[str, str, int | None]], archived: int, since: int | None
+) -> None:
+    """Times in seconds after the session's start."""
+    started_ns, events, session_id = writer.memories[-1].spec().started_ns, Producer(writer.ring("event")), writer.ring().session_id
+    writer.ticks(archived)
+    late_ns = started_ns + 1_000 * NS
+    for link, what, at in lines:
+        lost_ns = None if at is None else started_ns + at * NS
+        if what == "gap_marker":
+            payload = gap_payload(
+                start_ns=lost_ns or 0, end_ns=late_ns, scope="scalp", reason="mute", session_id=session_id, provider="kis"
+            )
+        else:
+            payload = {"attempt_no": 1, "result": what, "link": link, "lost_since_ns": lost_ns}
+        events.publish(make_event("gap_marker" if what == "gap_marker" else "reconnection_event", late_ns, payload))
+    late = rows_of(archived, 1)
+    late["ts_ns"] = late_ns
+    if archived:  # of the other link
+        Producer(writer.ring()).publish(late)
+    writer.steps(5)
+    for path in writer.config.ring.dir.iterdir():
+        path.unlink()
+    writer.clock.forward(2_000 * NS)
+    writer.start()
+    writer.steps(3)
+    (gap,) = [gap for gap in writer.events("gap_marker") if gap["ring"] == "tick" and gap["reason"] == "host_death"]
+    assert gap["gap_start_ns"] == (late_ns if since is None else started_ns + since * NS)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(errno.ENOSPC, "disk_full"), (errno.EIO, "disk_error")])
