@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -65,12 +65,11 @@ def other_dates(config: Config, provider: str | None, date: str | None) -> str:
     if date is None:
         return ""
     from obs.monitor.day import zone_of
-    from obs.monitor.slots import foreign
 
     known: dict[str, list[str]] = {}  # date -> of whom
     zones = []
     for name in known_providers(config) if provider is None else [provider]:
-        zones.append(f"{name}: {zone_of((config.provider(name) or foreign(config.data_dir, name)).market)}")
+        zones.append(f"{name}: {zone_of(_market_of(config, name))}")
         for one in _dates(config.data_dir, name):
             known.setdefault(one, []).append(name)
     near = [max((one for one in known if one < date), default=""), min((one for one in known if one > date), default="")]
@@ -78,6 +77,20 @@ def other_dates(config: Config, provider: str | None, date: str | None) -> str:
         return ""
     there = " and ".join(f"{one} ({', '.join(known[one])})" for one in near if one)
     return f"there is nothing of {date}; the nearest days that have anything: {there}. A date is a day of the market ({', '.join(zones)})"
+
+
+def ends_of(config: Config, date: str) -> Callable[[str], int]:
+    """Return a function that tells when a path date ends for a provider (UTC ns)."""
+    from obs.monitor.day import end_of
+
+    return lambda provider: end_of(_market_of(config, provider), date)
+
+
+def _market_of(config: Config, provider: str) -> str:
+    """Return the market of a provider, by its section or by its archive; "" if neither is there."""
+    from obs.monitor.slots import foreign
+
+    return (config.provider(provider) or foreign(config.data_dir, provider)).market
 
 
 def _dates(data_dir: Path, provider: str) -> set[str]:

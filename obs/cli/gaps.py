@@ -34,12 +34,15 @@ def run(args: argparse.Namespace, config: Config) -> int:
     archive.require(config.data_dir)
     archive.require_provider(config, args.provider)
     unreadable: list[str] = []
-    gaps = list(read_gaps(config.data_dir, args.provider, args.date, args.symbol, unreadable))
+    day = None if args.date is None else (args.date, archive.ends_of(config, args.date))
+    gaps = list(read_gaps(config.data_dir, args.provider, args.symbol, unreadable, day))
     gaps.sort(key=lambda gap: str(gap["gap_start_ts"]))
     for text in unreadable:
         complain("gaps", text)
     if not gaps and (hint := archive.other_dates(config, args.provider, args.date)):
         complain("gaps", hint)
+    if gaps and args.symbol is not None and all(gap["symbol"] is None for gap in gaps):
+        complain("gaps", f"no line names {args.symbol}: these are of all symbols")
     if args.json:
         within = _inside(gaps)
         for at, gap in enumerate(gaps):

@@ -22,7 +22,7 @@ from obs.config import ProviderConfig
 from obs.market.calendar import ALWAYS, STANDING, ZONES, Calendar
 from obs.monitor.coverage import coverage_of, joined, mean_of, worst_of
 from obs.monitor.gaps import Gap, Heat, gaps_inside, heat, seconds
-from obs.monitor.notices import Digests, events_folder
+from obs.monitor.notices import Digest, Digests, events_folder
 from obs.segment.format import Series
 from obs.segment.sessions import read_sessions
 from obs.segment.textlog import day_files
@@ -55,6 +55,12 @@ def zone_of(market: str) -> ZoneInfo:
     return ZONES.get(market, ZoneInfo("UTC"))
 
 
+def end_of(market: str, day: str) -> int:
+    """Return when a path date ends (UTC ns): at midnight of the market."""
+    following = date(int(day[:4]), int(day[4:6]), int(day[6:])) + timedelta(days=1)
+    return int(datetime.combine(following, time(), zone_of(market)).timestamp()) * NS
+
+
 def today(provider: ProviderConfig, now_ns: int) -> str:
     """Return the path date of now."""
     return f"{datetime.fromtimestamp((now_ns - 1) // NS, zone_of(provider.market)):%Y%m%d}"
@@ -73,12 +79,17 @@ def span_of(provider: ProviderConfig, day: str, calendar: Calendar) -> Span:
     return Span(start * NS, (end - start) // 60)
 
 
-def gaps_of(digests: Digests, provider: str, day: str, span: Span) -> list[Gap]:
-    """Return the gaps that touch a day, in the order of their time.
+def digests_of(digests: Digests, provider: str, day: str) -> tuple[Digest, Digest]:
+    """Return the digests in which the gaps of a day stand, that of the day and that of the next file there is, which may be empty.
 
     A line stands in the file of the day in which its gap ended: what lasted over days in the next file that there is.
     """
-    found = [gap for one in (day, digests.after(provider, day)) if one for gap in digests.of(provider, one).gaps]
+    return digests.of(provider, day), digests.of(provider, digests.after(provider, day))
+
+
+def gaps_of(digests: Digests, provider: str, day: str, span: Span) -> list[Gap]:
+    """Return the gaps that touch a day, in the order of their time."""
+    found = [gap for digest in digests_of(digests, provider, day) for gap in digest.gaps]
     return sorted((gap for gap in found if gap.start_ns < span.end_ns and gap.end_ns >= span.start_ns), key=lambda gap: gap[:2])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -11,7 +11,7 @@ import orjson
 
 from obs.clock import MINUTE_NS, NS
 from obs.record.events import gap_key
-from obs.segment.textlog import text_lines
+from obs.segment.textlog import day_files, text_lines
 
 SEVERITIES: Final = ("brief", "minor", "major", "critical")
 GAPS: Final = 20_000  # kept of one day file; the rest is counted
@@ -72,13 +72,15 @@ def about(line: bytes, symbol: str | None) -> bool:
 
 
 def read_gaps(
-    data_dir: Path, provider: str | None, date: str | None, symbol: str | None, unreadable: list[str]
+    data_dir: Path, provider: str | None, symbol: str | None, unreadable: list[str], day: tuple[str, Callable[[str], int]] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the gap lines of the event files, each key once, in file order; put into `unreadable` what does not read."""
+    """Yield the gap lines of the event files, each key once, in file order; put into `unreadable` what does not read.
+
+    `day`: those of a path date alone, and when that ends for a provider (UTC ns). A line stands in the file of the day in which its gap
+    ended: what lasted over days in the next file that there is.
+    """
     seen: set[tuple[Any, ...]] = set()
-    for path in sorted((data_dir / "system" / "events").glob("*/*.jsonl")):
-        if provider not in (None, path.parent.name) or date not in (None, path.stem):
-            continue
+    for path, before_ns in _gap_files(data_dir, provider, day):
         for number, (_, line) in enumerate(text_lines(path), 1):
             if not is_gap_line(line):
                 continue
@@ -88,9 +90,23 @@ def read_gaps(
                 unreadable.append(f"{path}:{number}: {error!r}")
                 continue
             key = gap_key(gap)
-            if key not in seen and (symbol is None or gap["symbol"] in (None, symbol)):
+            if gap["gap_start_ns"] < before_ns and key not in seen and (symbol is None or gap["symbol"] in (None, symbol)):
                 seen.add(key)
                 yield gap
+
+
+def _gap_files(data_dir: Path, provider: str | None, day: tuple[str, Callable[[str], int]] | None) -> Iterator[tuple[Path, int]]:
+    """Yield the event files in which to look, each with the time before which a gap must have begun."""
+    for folder in sorted((data_dir / "system" / "events").glob("*")):
+        if provider not in (None, folder.name):
+            continue
+        files = day_files(folder)
+        if day is None:
+            yield from ((path, _END_NS) for path in files)
+            continue
+        date, end_ns_of = day
+        yield from ((path, _END_NS) for path in files if path.stem == date)
+        yield from [(path, end_ns_of(folder.name)) for path in files if path.stem > date][:1]
 
 
 class Gap(NamedTuple):

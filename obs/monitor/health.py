@@ -110,7 +110,7 @@ def judge(view: HostView, limits: SupervisorOptions) -> Verdict:
     begins = monitor is not None and view.now_ns - monitor.counters["started_ns"] < STARTING_S * NS
     for role in view.services.values():
         reasons += _process(role, limits.sink_heartbeat_s if role.role == _KEEPER else limits.heartbeat_s, "", begins)
-    order = {name: place for place, name in enumerate(REASONS)}
+    order = {name: place for place, name in enumerate(REASONS)} | {"disk": -1}  # first: others may follow from it
     return Verdict(tuple(sorted(reasons, key=lambda one: (order[one.reason], one.provider))))
 
 

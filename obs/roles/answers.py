@@ -14,6 +14,7 @@ import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -221,12 +222,15 @@ class Answers:
         lines: list[dict[str, Any]] = []
         more = unreadable = 0
         for provider in chosen:
-            digest = self._digests.of(provider.name, self._date(query, provider))
-            kept = sorted((gap for gap in digest.gaps if symbol is None or gap.symbol in (None, symbol)), key=lambda gap: gap[:2])
-            within = gaps_inside(kept)
-            cut = max(0, len(kept) - GAPS)
+            digest, after = days.digests_of(self._digests, provider.name, self._date(query, provider))
+            end_ns = days.end_of(provider.market, self._date(query, provider))
+            found = [(gap, digest) for gap in digest.gaps] + [(gap, after) for gap in after.gaps if gap.start_ns < end_ns]
+            found = sorted((pair for pair in found if symbol in (None, pair[0].symbol or symbol)), key=lambda pair: pair[0][:2])
+            within, cut = gaps_inside([gap for gap, _ in found]), max(0, len(found) - GAPS)
+            for one, run in groupby(enumerate(found[cut:], cut), key=lambda item: item[1][1]):
+                places, gaps = zip(*((at, gap) for at, (gap, _) in run), strict=True)
+                lines += [line | {"within": at in within} for at, line in zip(places, one.lines(gaps), strict=True)]
             more, unreadable = more + cut + digest.more_gaps, unreadable + digest.unreadable
-            lines += [line | {"within": at in within} for at, line in enumerate(digest.lines(kept[cut:]), cut)]
         lines.sort(key=lambda line: str(line.get("gap_start_ts")))
         return {"gaps": lines, "more": more, "unreadable": unreadable}
 

@@ -33,6 +33,7 @@ from obs.roles.minutes import Minutes
 from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.roles.universe_load import UniverseLoad
 from obs.segment.format import Series
+from obs.segment.reader import last_archived_ns
 from obs.segment.sessions import SessionInfo, read_sessions
 from obs.segment.textlog import TextLog, day_files, day_name, ends_a_line, json_object, text_lines
 from obs.shm import Counters, block_path
@@ -216,6 +217,8 @@ class _Load:
         for load in loads:
             if load.ring == "tick":
                 self._minutes.note(session_id, load.watermark)
+                if load.host_death is not None:
+                    self._minutes.uncounted(session_id, load.watermark, last_archived_ns(self._series["tick"], session_id))
             del self._loads[session_id, load.ring]
             load.close()
         rows = {load.ring: load.watermark + 1 for load in loads}

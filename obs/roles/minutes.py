@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from obs.clock import MINUTE_NS, NS
+from obs.clock import MINUTE_NS, NS, minute_of
 from obs.pg.bars import last_bar_ns
 from obs.pg.connect import Connection
 from obs.pg.proof import watermarks
@@ -51,6 +51,16 @@ class Minutes:
     def note(self, session_id: str, watermark: int) -> None:
         """Say how far a session is stored."""
         self._stored[session_id] = watermark + 1
+
+    def uncounted(self, session_id: str, watermark: int, last_ns: int) -> None:
+        """Take the last minutes of a session whose host died before it could tell their counts.
+
+        `last_ns`: of its last record that is archived, 0 for none; the loader may have been a moment ahead of that.
+        """
+        last = minute_of(last_ns)
+        for minute in (last - MINUTE_NS, last, last + MINUTE_NS) if last_ns else ():
+            needs = self._waiting.setdefault(minute, {})
+            needs[session_id] = max(needs.get(session_id, 0), watermark + 1)
 
     def take(self) -> dict[int, dict[str, int]]:
         """Return the minutes whose records are all stored, with what they needed; what is told of them later stands anew."""

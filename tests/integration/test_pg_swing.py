@@ -25,8 +25,9 @@ import orjson
 import psycopg
 import pytest
 from feed_rig import FakeClock
+from segment_lines import rows_of
 
-from obs.clock import NS
+from obs.clock import MINUTE_NS, NS, minute_of
 from obs.config import Config, ProviderConfig
 from obs.config.options import LoaderOptions, RingOptions
 from obs.config.process import ProcessSpec
@@ -459,6 +460,28 @@ def test_a_host_that_died(provider: Provider, bars: int, early: int) -> None:
     assert dead in ended
     report = run(provider.config, dsn=provider.dsn)
     assert report.to_json()["mismatches"] == []
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_the_last_minute_before_a_host_died_has_bars(provider: Provider, archived: bool) -> None:
+    """Its counts, which come with the minute's end, died with the host. The loader had stored some of it, or nothing."""
+    provider.steps(archive=1, load=1)
+    last_ns = minute_of(provider.clock.wall_ns()) + 2 * MINUTE_NS - NS
+    ticks = rows_of(0, 41, start_ns=last_ns - 21 * NS)
+    Producer(provider.memories[-1].current.rings["tick"]).publish(ticks)
+    provider.steps(archive=2, load=0 if archived else 3)
+    dead = provider.session
+    provider.die_with_host()
+    provider.clock.forward(600 * NS)
+    provider.start()
+    provider.steps(archive=3)
+    assert provider.memories[-1].remove_drained() == [dead]
+    provider.steps(load=8)
+    assert provider.loader is not None
+    provider.loader._finish_bars()
+    with psycopg.connect(provider.dsn) as conn:
+        bars = conn.execute("SELECT symbol, records, (extract(epoch FROM minute) * 1e9)::int8 FROM scalp_1m_bars ORDER BY 1").fetchall()
+    assert bars == [(f"{number:06d}", 1, minute_of(last_ns)) for number in range(41)]
 
 
 def test_a_host_that_died_before_its_archive_writer_wrote_anything(provider: Provider) -> None:

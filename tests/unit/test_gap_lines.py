@@ -17,7 +17,7 @@ from obs.cli.gaps import _show
 from obs.clock import MINUTE_NS, NS
 from obs.monitor.audit.events import read_events
 from obs.monitor.audit.scope import Scope
-from obs.monitor.day import Span, SymbolRow, gaps_of, heat_of, symbols_of, totals_of
+from obs.monitor.day import Span, SymbolRow, end_of, gaps_of, heat_of, symbols_of, totals_of
 from obs.monitor.gaps import SEVERITIES, inside, read_gap, read_gaps
 from obs.monitor.notices import Digests, Notices, events_folder
 from obs.monitor.tallies import OTHER, Tallies
@@ -46,11 +46,11 @@ def everything(folder: Path, lines: list[bytes]) -> tuple[int, int]:
     follower.begin(5)
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     unreadable: list[str] = []
-    found = list(read_gaps(folder, None, None, None, unreadable))
+    found = list(read_gaps(folder, None, None, unreadable))
     _show(found)
     inside([(one["provider"], one["symbol"], one["gap_start_ns"], one["gap_end_ns"]) for one in found])
     of_one: list[str] = []
-    assert all(one["symbol"] in (None, "A") for one in read_gaps(folder, "kis", DAY, "A", of_one))
+    assert all(one["symbol"] in (None, "A") for one in read_gaps(folder, "kis", "A", of_one, (DAY, lambda _: START)))
     assert of_one == unreadable, "a damaged line is named whatever symbol is asked for"
     assert len(follower.read()) == len(follower.newest(100)) == len(lines) - len(unreadable)
     digest = digests.of("kis", DAY)
@@ -128,3 +128,28 @@ def test_lines_of_the_program_are_read_as_they_are(make: Callable[[], dict[str, 
     newer = {"reason": "of a newer version", "severity": "worse", "inside": {"session": "x"}, "gap_end_ns": START, "gap_seconds": 0.5}
     for value in (make(), make() | newer):
         assert read_gap(orjson.dumps(value)) == value
+
+
+def test_a_gap_over_midnight_is_of_both_days(tmp_path: Path) -> None:
+    """Its line stands in the file of the day in which it ended, which need not be the next day."""
+    folder = events_folder(tmp_path, "kis")
+    folder.mkdir(parents=True)
+    hour = 60 * MINUTE_NS
+    spans = {"20261120": [(-30, -29)], DAY: [(-25, 1), (3, 4)], "20261124": [(23, 60), (61, 62)]}  # hours around the start of DAY, UTC
+    for date, of_date in spans.items():
+        lines = [
+            gap(at, None) | {"gap_start_ns": START + begin * hour, "gap_end_ns": START + end * hour}
+            for at, (begin, end) in enumerate(of_date)
+        ]
+        (folder / f"{date}.jsonl").write_bytes(b"".join(orjson.dumps(line | {"session_id": f"sess_{date}"}) + b"\n" for line in lines))
+
+    def begun(date: str) -> list[int]:
+        gaps = read_gaps(tmp_path, "kis", None, [], (date, lambda _: end_of("crypto", date)))
+        return [(one["gap_start_ns"] - START) // hour for one in gaps]
+
+    assert begun("20261119") == [-30], "of the next file there is"
+    assert begun("20261120") == [-30, -25]
+    assert begun(DAY) == [-25, 3, 23]
+    assert begun("20261122") == [23]
+    assert begun("20261124") == [23, 61]
+    assert begun("20261125") == []

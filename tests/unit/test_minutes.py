@@ -48,6 +48,19 @@ def test_a_session_without_a_record_needs_nothing() -> None:
     assert taken(minutes) == [0]
 
 
+def test_the_last_minutes_of_a_session_whose_host_died_need_what_there_is() -> None:
+    """Its counts of them died with it; those of its successor may come before or after."""
+    minutes = Minutes()
+    told(minutes, 1, B, 5)
+    minutes.note(A, 199)
+    minutes.uncounted(A, 199, M + 2 * MINUTE_NS)  # a minute ends with its last record
+    assert taken(minutes) == [0, 2]
+    minutes.note(B, 4)
+    assert taken(minutes) == [1]
+    minutes.uncounted(A, -1, 0)
+    assert taken(minutes) == [], "nothing of it is stored"
+
+
 def test_told_twice_the_larger_counts() -> None:
     """A restart, or a clock that stepped back: another bucket of the same minute."""
     minutes = Minutes()

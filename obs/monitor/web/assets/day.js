@@ -6,7 +6,7 @@ import { el, getJson, meter, put } from "./dom.js";
 import { reasonOfDay } from "./events.js";
 import { gapTable, summaryOf } from "./gaps.js";
 import { onTheme, start } from "./page.js";
-import { clock, dashed, dayName, named, onLanguage, share1, span, t, whole } from "./words.js";
+import { clock, clockOn, dashed, dayName, named, onLanguage, share1, span, t, whole } from "./words.js";
 
 const ROW = 12; // pixels of the heat map
 const date = location.pathname.split("/").filter(Boolean).at(-1).replaceAll("-", "");
@@ -125,10 +125,11 @@ class Day {
       .flat()
       .filter(Boolean)
       .flatMap((mark) => (mark.reasons && !Array.isArray(mark.reasons) ? Object.entries(mark.reasons) : [[mark.reason, mark.detail]]));
+    const when = (ms) => clockOn(ms, zone, day.date);
     const ran = day.sessions.map((one) =>
       one.end_ms
-        ? `${clock(one.start_ms, zone)} – ${clock(one.end_ms, zone)} (${named("session", one.reason)})`
-        : `${clock(one.start_ms, zone)} – ${t("day.still")}`,
+        ? `${when(one.start_ms)} – ${when(one.end_ms)} (${named("session", one.reason)})`
+        : `${when(one.start_ms)} – ${t("day.still")}`,
     );
     const told = summaryOf(totals.gaps, totals.gap_seconds);
     this.chart.label(t("gaps.map_label", { name: day.provider, told }));

@@ -203,7 +203,8 @@ export class Slots {
       }
     }
     const of = this.tiles.size;
-    put(this.summary, blind ? t("slots.unknown") : t("slots.summary", { n: fresh, of, room: this.slots?.capacity ?? of }));
+    const counts = { n: fresh, of, room: this.slots?.capacity ?? of };
+    put(this.summary, blind ? t("slots.unknown") : t(silent(provider) ? "slots.summary_quiet" : "slots.summary", counts));
     if (this.filter.trouble) {
       this.search();
     }

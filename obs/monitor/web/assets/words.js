@@ -146,6 +146,12 @@ export function clock(ms, zone, seconds = true) {
   return inZone(zone, { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}), hourCycle: "h23" }).format(ms);
 }
 
+/** Time of day on a path date ("20260122"), with its day where that is another. */
+export const clockOn = (ms, zone, date) => {
+  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: zone, dateStyle: "short" }); // 2026-01-22
+  return day.format(ms).replaceAll("-", "") === date ? clock(ms, zone) : moment(ms, zone);
+};
+
 /** Day and time of day; short. */
 export const moment = (ms, zone) =>
   known(ms)
