@@ -15,6 +15,8 @@ import pytest
 from checker import Verdict
 from harness import LONG, PROVIDERS, Demo, until
 
+from obs.clock import NS
+
 Make = Callable[..., Demo]
 pytestmark = pytest.mark.timeout(600 if LONG else 300)
 
@@ -140,6 +142,35 @@ def test_host_died_twice(demo: Make, dsn: str) -> None:
         _, *starts = [line["ts_ns"] for line in one.session_lines(provider) if line["event"] == "start"]
         begun = {gap["gap_start_ns"] for gap in verdict.gap_lines if gap["reason"] == "restart" or gap["ring"] == "tick"}
         assert begun >= set(starts)
+
+
+def test_host_died_without_a_connection(demo: Make, dsn: str) -> None:
+    """The loss that its feed could not tell any more is told by the next start, from where it began."""
+    one = demo(dsn=dsn, venues={"kis": [], "upbit": []})
+    one.start()
+    one.more("upbit", 200)
+    one.venues["upbit"].do("refuse", s=600.0)
+    one.venues["upbit"].do("drop")
+
+    def tried() -> list[int]:
+        """Since when it loses, by what is on disk of an attempt that failed longer after that than a flush may take."""
+        lines = (line for path in (one.data / "system" / "events" / "upbit").glob("*.jsonl") for line in path.read_bytes().splitlines())
+        failed = [orjson.loads(line) for line in lines if line.endswith(b"}") and b'"FAIL"' in line]
+        return [line["lost_since_ns"] for line in failed if line["ts_ns"] - line["lost_since_ns"] > 12 * NS]
+
+    since_ns = until("an attempt after twelve seconds is archived", tried)[0]
+    dead = one.session("upbit")
+    one.kill_everything()
+    for path in one.view.iterdir():
+        path.unlink()
+    one.count("host death")
+    one.venues["upbit"].do("calm")
+    one.start()
+    gaps = one.finish()["upbit"].gap_lines
+    (gap,) = [gap for gap in gaps if gap["reason"] == "host_death" and gap["ring"] == "tick"]
+    assert (gap["session_id"], gap["gap_start_ns"]) == (dead, since_ns)
+    (restart,) = [gap for gap in gaps if gap["reason"] == "restart"]
+    assert restart["gap_start_ns"] == gap["gap_end_ns"], "without a hole between"
 
 
 @pytest.mark.parametrize("also_killed", [None, "feed", "archive"])
