@@ -388,6 +388,8 @@ def test_gaps_are_listed_once_each(data: Path) -> None:
     assert len(one) == 2  # those of all symbols concern it too
     assert obs("gaps", "--data", data, "--date", "20260123").stdout == b"no gaps\n"
     assert "within" in gaps[0]
+    assert b"no line names 005935: these are of all symbols" in obs("gaps", "--data", data, "--symbol", "005935").stderr
+    assert obs("gaps", "--data", data, "--symbol", "005930").stderr == b""
     assert obs("gaps", "--data", data, "--provider", "upbit", "--json").stdout == b""
 
 
