@@ -33,6 +33,7 @@ HOUR_S = 3600.0
 STEPS_S = (HOUR_S, 0.0, -HOUR_S, 0.0, -2.0, 0.0)  # ahead and back, behind and ahead, and a small correction
 TURN_S = 30.0  # within which a step must have been digested
 AROUND_S = 20.0 if LONG else 4.0  # of a moment, before and after
+BEGUN_S = 600.0  # before the first moment: longer than a start takes, for the clock of a venue is never put back
 ROLES = ("feed", "archive", "load", "poll")
 
 
@@ -132,6 +133,7 @@ def test_clock_steps_back_while_disconnected(demo: Make, dsn: str, clock: FakeCl
 
 def passes(one: Demo, clock: FakeClock, moment: datetime) -> None:
     """Let a moment come and go, with records on both sides of it."""
+    assert clock.now_s() < moment.timestamp() - AROUND_S, "it would be put back"
     clock.set(moment.timestamp() - AROUND_S)
     for provider in one.providers:
         one.more(provider, AROUND_S / 2 * one.rate / 2 / len(one.providers), TURN_S)
@@ -144,7 +146,7 @@ def passes(one: Demo, clock: FakeClock, moment: datetime) -> None:
 def test_days_and_months_end(demo: Make, dsn: str, clock: FakeClock) -> None:
     """The end of a month in Seoul, then that in UTC, nine hours on: each market has its own day, and its venue's count starts anew."""
     seoul = datetime(2027, 3, 1, tzinfo=ZONES["kis"])
-    clock.set(seoul.timestamp() - 2 * AROUND_S)
+    clock.set(seoul.timestamp() - BEGUN_S)
     one = demo(dsn=dsn, venues=VENUES, world=World(environ=clock.environ, venue_environ=clock.environ))
     one.start()
     passes(one, clock, seoul)
@@ -160,7 +162,7 @@ def test_daylight_saving(demo: Make, dsn: str, clock: FakeClock) -> None:
     first = datetime(2026, 11, 1, 5, tzinfo=UTC)  # 01:00 EDT
     second = datetime(2026, 11, 1, 6, tzinfo=UTC)  # 01:00 EST
     spring = datetime(2027, 3, 14, 7, tzinfo=UTC)  # 02:00 EST = 03:00 EDT
-    clock.set(first.timestamp() - 2 * AROUND_S)
+    clock.set(first.timestamp() - BEGUN_S)
     us = {"type": "kis", "market": "us_stocks", "venue": "us", "symbols": US_SYMBOLS, "credentials": ["DEMO_KIS"]}
     world = World(environ=clock.environ, venue_environ=clock.environ)
     one = demo(dsn=dsn, venues={"kis_us": ["--zombie-s", "0"]}, world=world, **{"providers.kis_us": us})
