@@ -14,7 +14,7 @@ from obs.shm import ROLE_CELL
 
 NOW_NS = 1_769_041_800 * 10**9  # 2026-01-22 00:30:00 UTC
 SYMBOLS = [f"{number:06d}" for number in range(5930, 5930 + 41)]
-COUNTERS = {name: 0 for name in ROLE_CELL.names or () if name not in ("pid", "spare")}
+COUNTERS = {name: 0 for name in ROLE_CELL.names or () if name != "pid"}
 LINK = {
     "name": "KIS", "pid": 42, "connection_no": 1, "connected": True, "closed_market": False,
     "last_reason": "", "attempt": 0, "subscribed": 41, "wanted": 41,

@@ -79,8 +79,8 @@ class RingView:
 
 @dataclass(frozen=True)
 class ProviderView:
-    """One provider. `seen`: its counters are there. `session_age_s`: since its session began. As far as watched: `quiet_s`, since its
-    feed last received a message; `away_s`, since its loader last had a database, 0 while it has. `gaps`: of the market's day."""
+    """One provider. `seen`: its counters are there. `session_age_s`: since its session began. `quiet_s`: since its feed last received a
+    message. `away_s`: since its loader last had a database, as far as watched, 0 while it has. `gaps`: of the market's day."""
 
     name: str
     market: str
@@ -138,7 +138,6 @@ class Watcher:
         self._mapped: dict[Path, tuple[int, Any]] = {}  # inode, mapping
         self._sessions: dict[str, tuple[tuple[int, int], list[SessionInfo]]] = {}
         self._watches: dict[str, LedgerWatch] = {}
-        self._moved: dict[str, tuple[int, int]] = {}  # provider -> messages, monotonic time of their last change
         self._away: dict[str, int] = {}  # provider -> monotonic time at which its loader was first seen without a database
         self._gap_files: dict[str, tuple[GapFile, int, int]] = {}  # provider -> today's, how many lines, the gaps that they are
         self._visited: set[Path] = set()
@@ -244,7 +243,7 @@ class Watcher:
             always or calendar.is_open(*place, regular=True), always or calendar.covers(*place),
             len(config.symbols) or len(wanted.get("symbols", ())), session_id, roles, links, slots.get("slots", {}),
             int(level.get("level", 0)), views, max(0, len(living) - 1), self._broken(config.name, board, rings, views, roles),
-            self._quiet_s(config.name, roles), self._away_s(config.name, roles),
+            self._quiet_s(roles), self._away_s(config.name, roles),
             max(0.0, (now - infos[-1].start.ts_ns) / NS) if infos else math.inf,
             0 if always or calendar.is_open(*place) else _next_open(calendar, *place), self._gaps(config, now),
         )  # fmt: skip
@@ -312,16 +311,11 @@ class Watcher:
             broken += watch.judge(snapshot, rings.get((snapshot.session_id, "tick")))
         return broken
 
-    def _quiet_s(self, name: str, roles: dict[str, RoleView]) -> float:
-        feed, now = roles.get("feed"), self._clock.mono_ns()
-        if feed is None or not feed.alive:
-            self._moved.pop(name, None)
+    def _quiet_s(self, roles: dict[str, RoleView]) -> float:
+        feed = roles.get("feed")
+        if feed is None or not feed.alive or not feed.counters["heard_ns"]:
             return 0.0
-        messages = feed.counters["messages"]
-        known = self._moved.get(name)
-        if known is None or known[0] != messages:
-            known = self._moved[name] = (messages, now)
-        return (now - known[1]) / NS
+        return max(0.0, (self._clock.mono_ns() - feed.counters["heard_ns"]) / NS)
 
     def _away_s(self, name: str, roles: dict[str, RoleView]) -> float:
         load = roles.get("load")

@@ -58,6 +58,7 @@ class _Feed:
         self._cell = self._counters.cell("feed")
         self._cell["pid"] = os.getpid()
         self._cell["started_ns"] = clock.wall_ns()
+        self._cell["heard_ns"] = clock.mono_ns()
         self._beat()
         self._provider = provider_of(spec)
         credentials = [Credential(secret.name, secret.key, secret.secret) for secret in read_secrets(config, os.environ)]
@@ -195,6 +196,8 @@ class _Feed:
     def _show(self) -> None:
         """Put what others read on counters and board: monitor, status, poll."""
         cell, totals, now = self._cell, self._recorder.totals, self._clock.mono_ns()
+        if self._recorder.messages != cell["messages"]:
+            cell["heard_ns"] = now
         cell["messages"], cell["inputs"], cell["ignored"] = self._recorder.messages, totals.inputs, totals.ignored
         cell["quarantined"], cell["records"], cell["gaps"] = totals.quarantined, totals.records, self._recorder.gaps
         cell["progress"] += 1

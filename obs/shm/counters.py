@@ -40,7 +40,7 @@ ROLE_CELL: Final = np.dtype(
         ("disk_trouble", "<u8"), ("database_away", "<u8"),
         ("stopping", "<u8"),  # 1 once the supervisor has asked it to stop; the supervisor's own word, as it resets `ready`
         ("universe", "<u8"),  # poll: 0 the day's list is good or not needed yet, 1 it is an older day's, 2 there is none
-        ("spare", "<u8"),
+        ("heard_ns", "<u8"),  # feed: monotonic clock, when it last saw that messages had come; since its start
     ]
 )  # fmt: skip
 assert ROLE_CELL.itemsize == 256

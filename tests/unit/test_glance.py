@@ -64,14 +64,20 @@ def test_the_first_line_tells_all(seen: dict[str, Any], first: str, colour: str)
 
 
 def test_an_alarm_comes_before_what_was_ordered() -> None:
-    """Nobody is called for a start; the full disk behind it must not be overlooked."""
-    seen = status(STARTING, free=1 << 20)
-    assert [one["reason"] for one in seen["health"]["details"]] == ["not_connected", "disk"]
+    """Nobody is called for a start; the broken ledger behind it must not be overlooked."""
+    seen = status(replace(STARTING, broken=["archive says so"]))
+    assert [one["reason"] for one in seen["health"]["details"]] == ["not_connected", "ledger"]
     first, *rest = lines(seen, None)
-    assert first.text.startswith("RED  host disk: ")
+    assert first.text.startswith("RED  kis ledger: ")
     assert " (1 more below). Do: " in first.text
-    assert [line.text.split(":")[0] for line in rest[:2]] == ["  host disk", "  kis not_connected"]
+    assert [line.text.split(":")[0] for line in rest[:2]] == ["  kis ledger", "  kis not_connected"]
     assert [line.colour for line in rest[:2]] == ["wrong", "warning"]
+
+
+def test_a_full_disk_comes_first_for_others_may_follow_from_it() -> None:
+    seen = status(REFUSED, free=1 << 20)
+    assert [one["reason"] for one in seen["health"]["details"]] == ["disk", "not_connected"]
+    assert verdict(seen).text.startswith("RED  host disk: ")
 
 
 def test_how_long_it_has_been_so_is_told_where_it_is_known() -> None:

@@ -175,7 +175,7 @@ def test_a_long_file_shows_nothing_before_it_has_been_read_to_its_end(tmp_path: 
 
 
 def provider(**more: Any) -> ProviderView:
-    counters = dict.fromkeys((name for name in ROLE_CELL.names or () if name not in ("pid", "spare")), 0)
+    counters = dict.fromkeys((name for name in ROLE_CELL.names or () if name != "pid"), 0)
     feed = RoleView("feed", "kis", 1, True, True, 0.1, "", 0.0, counters, ProcessFigures())
     link = {"name": "KIS", "connected": True, "pid": 1, "connection_no": 1}
     made = ProviderView("kis", "kr_stocks", "krx", "sample", True, True, True, True, 41, roles={"feed": feed}, links=[link])

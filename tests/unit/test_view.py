@@ -302,11 +302,16 @@ def test_counters_made_anew_are_mapped_anew(running: Provider, watcher: Watcher,
     assert watcher.look().providers[0].roles == {}
 
 
-def test_quiet_is_what_was_watched(running: Provider, watcher: Watcher, config: Config, clock: Hands) -> None:
-    running.counters.cell("feed")["messages"] = 1
+def test_quiet_is_what_its_feed_says(running: Provider, watcher: Watcher, config: Config, clock: Hands) -> None:
+    """A monitor that has just begun knows as much as one that has watched all the time."""
+    cell = running.counters.cell("feed")
+    cell["heard_ns"] = clock.mono_ns()
     watcher.look()
     clock.forward(61)
     running.beat()
-    assert reasons(watcher, config) == ["mute"]
-    running.counters.cell("feed")["messages"] = 2
+    assert reasons(watcher, config) == reasons(Watcher(config, clock), config) == ["mute"]
+    assert Watcher(config, clock).look().providers[0].quiet_s == 61.0
+    cell["heard_ns"] = clock.mono_ns()
+    assert reasons(watcher, config) == []
+    cell["heard_ns"] = 0  # of an older version
     assert reasons(watcher, config) == []
