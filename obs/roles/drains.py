@@ -114,7 +114,7 @@ class Events:
         since: dict[str, int] = {}
         for path in day_files(self.folder):
             for _, line in text_lines(path):
-                if not (b'"reconnection_event"' in line or b'"event_ring":"event"' in line) or session_id.encode() not in line:
+                if not line.startswith((b'{"event_type":"reconnection_event"', b'{"event_type":"gap_marker"')):
                     continue
                 event = json_object(line)
                 if event.get("session_id") != session_id:
