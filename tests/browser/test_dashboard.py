@@ -410,6 +410,15 @@ def test_a_wrong_token_is_told_and_the_right_one_leads_on(demo: Demo, open_page:
 # --- what goes wrong
 
 
+def seconds_of(time_of_day: str) -> float:
+    return sum(float(part) * size for part, size in zip(time_of_day.split(":"), (3600, 60, 1), strict=True))
+
+
+def moved(time_of_day: str, by_s: int) -> str:
+    at = int(seconds_of(time_of_day) + by_s) % 86_400
+    return f"{at // 3600:02d}:{at // 60 % 60:02d}:{at % 60:02d}"
+
+
 def test_a_mute_exchange_is_a_reason_and_then_a_gap(demo: Demo, mute: Any) -> None:
     page = mute.page
     mute.done.result(120)
@@ -432,10 +441,13 @@ def test_a_mute_exchange_is_a_reason_and_then_a_gap(demo: Demo, mute: Any) -> No
     assert any(re.fullmatch(r"\d+ \+ 1 open", text) for text in said)
     since = first.split()[1].rstrip(",")
     losing = page.evaluate("window.losing")
-    assert {start for start, *_ in losing} == {losing[-1][0]}
+    # To the second: another test may have ended the monitor meanwhile, and the next one reads two clocks anew.
+    assert max(start for start, *_ in losing) - min(start for start, *_ in losing) < 1 / 60
     assert {row for _, _, row, _ in losing} == {0}
     assert losing[-1][1] - losing[0][1] > 10 / 60
-    assert losing[-1][3].split("\n") == ["all symbols", f"since {since}, still open", "connected, but silent"]
+    whom, still, why = losing[-1][3].split("\n")
+    assert (whom, why) == ("all symbols", "connected, but silent")
+    assert still in {f"since {moved(since, by)}, still open" for by in (-1, 0, 1)}
     row = page.get_by_test_id("gapmap-upbit").locator("tbody tr", has_text="connected, but silent").filter(has_not_text="open").first
     expect(row).to_contain_text("all symbols", timeout=90_000)
     expect(page.get_by_test_id("gapmap-upbit")).not_to_contain_text("since")
@@ -453,8 +465,7 @@ def test_a_mute_exchange_is_a_reason_and_then_a_gap(demo: Demo, mute: Any) -> No
     until("the reader is told", lambda: page.evaluate(TELLS, [drawn, reason]))
     begun = page.evaluate("(fetch('/api/gaps?provider=upbit').then((it) => it.json()))")["gaps"]
     exact = min(one["gap_start_ts"] for one in begun if one["reason"] == "mute")[11:23]  # the provider's own zone is UTC
-    told_s, begun_s = (sum(float(part) * size for part, size in zip(one.split(":"), (3600, 60, 1), strict=True)) for one in (since, exact))
-    assert (told_s - begun_s + 1) % 86_400 < 6, "the monitor sees at its next look that nothing has come since"
+    assert (seconds_of(since) - seconds_of(exact) + 1) % 86_400 < 6, "the monitor sees at its next look that nothing has come since"
     assert page.evaluate(TELLS, [drawn, exact]), "the cell is a minute, its gap has a beginning"
     page.get_by_test_id("gapmap-upbit").get_by_role("link", name="The whole day").click()
     row = page.get_by_test_id("day-upbit").locator("tbody tr", has_text="connected, but silent").filter(has_text=exact)
