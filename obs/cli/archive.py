@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 from obs.cli.providers import known_providers
-from obs.config import Config
+from obs.clock import SYSTEM
+from obs.config import Config, ProviderConfig
 from obs.errors import ConfigError, ObsError
 from obs.monitor.gaps import about as about  # one fact, one place; the commands say archive.about
 from obs.segment.format import OPEN_SUFFIX, RINGS, SUFFIX, Series
@@ -25,7 +27,11 @@ _CLOCK: Final = re.compile(r"(\d\d_\d\d_\d\d)(?:_(\d+))?")
 def day(text: str) -> str:
     """Read a --date: YYYYMMDD or YYYY-MM-DD."""
     number = text.replace("-", "")
-    if not re.fullmatch(r"\d{4}(-?)\d\d\1\d\d", text):
+    try:
+        date(int(number[:4]), int(number[4:6]), int(number[6:]))
+    except ValueError:
+        number = ""
+    if not number or not re.fullmatch(r"\d{4}(-?)\d\d\1\d\d", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a date: YYYYMMDD or YYYY-MM-DD")
     return number
 
@@ -69,7 +75,7 @@ def other_dates(config: Config, provider: str | None, date: str | None) -> str:
     known: dict[str, list[str]] = {}  # date -> of whom
     zones = []
     for name in known_providers(config) if provider is None else [provider]:
-        zones.append(f"{name}: {zone_of(_market_of(config, name))}")
+        zones.append(f"{name}: {zone_of(_section(config, name).market)}")
         for one in _dates(config.data_dir, name):
             known.setdefault(one, []).append(name)
     near = [max((one for one in known if one < date), default=""), min((one for one in known if one > date), default="")]
@@ -83,14 +89,21 @@ def ends_of(config: Config, date: str) -> Callable[[str], int]:
     """Return a function that tells when a path date ends for a provider (UTC ns)."""
     from obs.monitor.day import end_of
 
-    return lambda provider: end_of(_market_of(config, provider), date)
+    return lambda provider: end_of(_section(config, provider).market, date)
 
 
-def _market_of(config: Config, provider: str) -> str:
-    """Return the market of a provider, by its section or by its archive; "" if neither is there."""
+def is_today(config: Config, provider: str, date: str) -> bool:
+    """Tell whether a path date is that of now, for a provider."""
+    from obs.monitor.day import today
+
+    return today(_section(config, provider), SYSTEM.wall_ns()) == date
+
+
+def _section(config: Config, provider: str) -> ProviderConfig:
+    """Return the section of a provider, or what its archive tells of one that has none."""
     from obs.monitor.slots import foreign
 
-    return (config.provider(provider) or foreign(config.data_dir, provider)).market
+    return config.provider(provider) or foreign(config.data_dir, provider)
 
 
 def _dates(data_dir: Path, provider: str) -> set[str]:

@@ -49,8 +49,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
             print_json(gap | {"within": at in within})
     else:
         _show(gaps)
-        if args.date is None:
-            _show_open(config, args.provider)
+        _show_open(config, args.provider, args.date)
     return EXIT_FOUND if unreadable else EXIT_GOOD
 
 
@@ -84,11 +83,11 @@ def _show(gaps: list[dict[str, Any]]) -> None:
         print(plain(f"{provider}: {told(sum_of([gap_of(gaps[place]) for place in places]))}"))
 
 
-def _show_open(config: Config, provider: str | None) -> None:
-    """Tell the losses that go on, which are no lines yet, if a monitor runs that sees them."""
+def _show_open(config: Config, provider: str | None, date: str | None) -> None:
+    """Tell the losses that go on, which are no lines yet, if a monitor runs that sees them, and `date` is no other day."""
     answer = ask(config)
     for name, losses in sorted(answer.losing.items()) if answer is not None else ():
-        for loss in losses if provider in (None, name) else ():
+        for loss in losses if provider in (None, name) and (date is None or archive.is_today(config, name, date)) else ():
             print(paint(plain(f"{name}: {going_on(loss)}; a gap when it has ended"), "warning"))
 
 

@@ -110,6 +110,8 @@ def sessions_of(data_dir: Path, provider: str, span: Span) -> list[dict[str, Any
     found = []
     for info in read_sessions(data_dir, provider):
         end_ns = info.ended_ns or info.next_started_ns
+        if info.host_death and info.next_started_ns:  # its end line was written by a later one
+            end_ns = min(end_ns, info.next_started_ns)
         if info.started_ns < span.end_ns and (not end_ns or end_ns >= span.start_ns):
             how = "host_death" if info.host_death else "ended" if info.ended is not None else "open"
             found.append(

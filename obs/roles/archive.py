@@ -146,8 +146,8 @@ class _Archive:
         self._log.info("archive_ready", session=session.session_id, old=[one.session_id for one in session.old])
 
     def _drains_of(self, rings: list[Ring]) -> list[Drain]:
-        """Open a drain for each ring, in the order in which they are taken: events last, see `_flush_all`."""
-        return sorted(map(self._drain_of, rings), key=lambda drain: isinstance(drain, EventDrain))
+        """Open a drain for each ring, in the order in which they are taken: ticks first, events last, see `_flush_all`."""
+        return sorted(map(self._drain_of, rings), key=lambda drain: (drain.name != "tick", isinstance(drain, EventDrain)))
 
     def _drain_of(self, ring: Ring) -> Drain:
         if ring.name in _DATASETS:
@@ -174,8 +174,10 @@ class _Archive:
         known = self._events.known_gaps(session.session_id)
         places = last_event_seqs(self._events.folder, [session.session_id])
         ends = {ring: self._last_of(session.session_id, ring, places) for ring in session.lost}
-        # What was published this long before the last record that is archived, of any ring, had been flushed with it or before.
+        # What was published before the last tick that is archived had been flushed before it, see `_flush_all`; before the last record of
+        # another ring, with it or before.
         flushed_ns = max(last_ts_ns for _, last_ts_ns in ends.values()) - int((self._spec.config.archive.flush_s + _FLUSHED_S) * NS)
+        flushed_ns = max(flushed_ns, ends["tick"][1] if "tick" in ends else 0)
         open_ns = self._events.open_loss_ns(session.session_id)
         for ring, reason in session.lost.items():
             last, last_ts_ns = ends[ring]
@@ -281,9 +283,9 @@ def _take(drain: Drain, now_ns: int) -> int:
 
 
 def _flush_all(drains: list[Drain]) -> None:
-    """Make durable what was taken, in the opposite order: the events first.
+    """Make durable what was taken, in the opposite order: events first, ticks last.
 
-    So a record that outlives its host never does so without the gap that was told before it.
+    So a record that outlives its host never does so without what was published before it, above all the gap that it ended.
     """
     for drain in reversed(drains):
         drain.flush()

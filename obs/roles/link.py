@@ -35,7 +35,9 @@ _PAUSED_S: Final = 300  # of failure: recording is paused, loudly
 _RETRY_REFUSED_S: Final = 60
 _AUTH_WAIT_S: Final = 600  # rejected credentials: asked for again this rarely, a block of the app key is worse
 _FEW_MUTES: Final = 10
+_PACE: Final = 100  # messages, from which on their pace says something
 _QUIET_RATE: Final = 50  # silence of so many mean intervals between messages is no quiet market
+_DOUBT_S: Final = 5  # of such a silence: should we end in it, the loss is told from the last message on
 _REST_TIMEOUT_S: Final = 10
 _LEARNED_S: Final = 600  # a limit that the venue has shown is believed for so long
 _NEVER_NS: Final = 2**62
@@ -79,6 +81,7 @@ class Link:
         self._messages = 0  # of this connection
         self._heard = 0  # of them, at the last look; _last_mono: of the last look that found more
         self._closing = ""  # why we close it ourselves
+        self._doubt = object()  # whose loss is open while a connection is so silent that it may be mute
         self._wait_s = 0.0  # asked for by the venue
         self._in_use = 0  # so often in a row somebody else held our place; other failures do not make that wait longer
         self._slots, self._cost = slots, provider.registrations(1)
@@ -219,6 +222,7 @@ class Link:
         else:  # of an earlier connection: who came since has lost nothing before now
             self._since = {symbol: min(since, now) for symbol, since in self._since.items()}
         self._recorder.open_gap(self, self._last_ns)
+        self._recorder.forgive(self._doubt)
         self.subscriptions.leaving.clear()
         for symbol in list(self.leaving):
             self._gone(symbol, "disconnect")
@@ -381,6 +385,7 @@ class Link:
                 now = self._clock.mono_ns()
                 self._settle()
                 self._note_refused()
+                self._note_silence(now)
                 if self._silent(now):
                     self._closing = "mute"
                     connection.close("mute")
@@ -523,6 +528,21 @@ class Link:
     def _refused_gap(self, symbol: str, now: int, why: str) -> None:
         self._recorder.gap(self._refused_since[symbol], now, "refused", symbol=self._provider.record_symbol(symbol), why=why)
 
+    def _note_silence(self, now: int) -> None:
+        """Have a loss open, from the last message on, while nothing comes for longer than a quiet market explains.
+
+        A message ends it untold. Who is stopped or killed before one comes will not see the silence end: it is told then.
+        """
+        lived, silence = now - self._opened_mono, now - self._last_mono
+        if self._messages == self._heard and silence > max(_DOUBT_S * NS, self._usual_ns(lived - silence)) and self._messages >= _PACE:
+            self._recorder.open_gap(self._doubt, self._last_ns)
+        else:
+            self._recorder.forgive(self._doubt)
+
+    def _usual_ns(self, heard_ns: int) -> float:
+        """How long a silence may be at the pace of this connection, which has brought messages for so long."""
+        return _QUIET_RATE * heard_ns / max(1, self._messages)
+
     def _silent(self, now: int) -> bool:
         """Whether a venue that only ever answers pings has stopped sending: judged by this connection's own pace.
 
@@ -533,11 +553,11 @@ class Link:
             self._heard, self._last_mono = self._messages, now
         lived, silence = now - self._opened_mono, now - self._last_mono
         mute_ns = self._provider.limits.mute_s * NS
-        if self._messages < 100:
+        if self._messages < _PACE:
             return silence >= (_FEW_MUTES * mute_ns if self._messages else mute_ns)
         if silence < mute_ns:
             return False
-        return silence > _QUIET_RATE * (lived - silence) / self._messages
+        return silence > self._usual_ns(lived - silence)
 
     def _pause_if_long(self) -> None:
         silence = self._clock.mono_ns() - self.state.since_ns
@@ -574,5 +594,7 @@ class Link:
             self._refused_gap(symbol, now, "stopped")
         if self._connection is not None and self.state.connected:
             self.end_gap(now)  # of an earlier connection; of the stop itself the next start tells
+            alone = len(self._row_array) == self._recorder.watched.sum()
+            self._recorder.close_gap(self._doubt, now, "mute", None if alone else list(map(self._provider.record_symbol, self.rows)))
             self._closing = "stopped"
             self._connection.close("stopped")

@@ -6,12 +6,14 @@ import base64
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from checker import Verdict
 from harness import LONG, PROVIDERS, Demo, health, steady_for, until
 
+from obs.clock import NS
 from obs.config.demo import KIS_SYMBOLS
 from obs.providers.kis.protocol import MUTE_S as KIS_MUTE_S
 from obs.providers.upbit.protocol import MUTE_S as UPBIT_MUTE_S
@@ -241,3 +243,36 @@ def test_silent_venue(demo: Make, dsn: str) -> None:
         # KIS counts what it did not send: that is a loss, told per symbol, and no other gap explains it.
         assert verdict.gaps == ({"venue_count/None": SETTLED} if verdict.provider == "kis" else {})
         assert len(verdict.unexplained) == verdict.gaps["venue_count/None"]
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_ended_in_a_silence(demo: Make, dsn: str, how: str) -> None:
+    """Whoever is stopped or killed before it can tell whether a venue is mute leaves no part of that silence in no gap."""
+    one = demo(dsn=dsn, venues=VENUES)
+    one.start()
+    all_subscribed(one)
+    for provider in PROVIDERS:
+        one.more(provider, 1000)  # a pace to compare with
+    muted_ns = {}
+    for provider, venue in one.venues.items():
+        venue.do("mute", s=600.0)
+        muted_ns[provider] = time.time_ns()
+    for provider in PROVIDERS:
+        until(f"{provider} is silent", lambda: time.monotonic_ns() - one.counter("feed", provider, "heard_ns") > 8 * NS)  # noqa: B023
+    ended_ns = time.time_ns()
+    if how == "stopped":
+        one.stop()
+    for provider in PROVIDERS if how == "killed" else ():
+        one.kill("feed", provider)
+    for venue in one.venues.values():
+        venue.do("calm")
+    if how == "stopped":
+        one.start()
+    for provider in PROVIDERS:
+        one.more(provider, 500, BACK_S)
+    for provider, verdict in one.finish().items():
+        gaps = sorted((gap for gap in verdict.gap_lines if gap["symbol"] is None), key=lambda gap: gap["gap_start_ns"])
+        assert [gap["reason"] for gap in gaps] == (["mute", "restart"] if how == "stopped" else ["restart"])
+        assert abs(gaps[0]["gap_start_ns"] - muted_ns[provider]) < 2 * NS
+        assert all(after["gap_start_ns"] <= before["gap_end_ns"] + NS for before, after in pairwise(gaps))
+        assert gaps[-1]["gap_end_ns"] > ended_ns

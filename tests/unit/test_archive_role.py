@@ -22,6 +22,7 @@ from obs.log import Log
 from obs.record.chunks import message_chunks
 from obs.record.events import gap_payload, make_event
 from obs.record.jsonl import is_gap
+from obs.record.schema import SWING
 from obs.ring import Producer, Ring
 from obs.roles.archive import _Archive
 from obs.roles.drains import EventDrain
@@ -168,22 +169,30 @@ def test_a_lap_is_told_in_the_frame_of_the_next_record_and_in_the_events(writer:
     assert writer.cell["lost"] == 10
 
 
-def test_the_gap_of_a_ring_that_was_empty_begins_where_all_was_archived_last(writer: Writer) -> None:
-    """Not with a session that may have been recorded for weeks: what any ring held was flushed together."""
-    writer.ticks(60)
-    writer.steps(3)
-    writer.ticks(60)
-    writer.steps(3)
-    last_ns = int(rows_of(0, 120)["ts_ns"][-1])
+@pytest.mark.parametrize(("ring", "earlier_s"), [("tick", 0), ("swing", 11)])
+def test_the_gap_of_a_ring_that_was_empty_begins_where_all_was_archived_last(writer: Writer, ring: str, earlier_s: int) -> None:
+    """Not with a session that may have been recorded for weeks: all was flushed before the last tick, or together with another record."""
+    if ring == "tick":
+        for _ in range(2):
+            writer.ticks(60)
+            writer.steps(3)
+        last_ns = int(rows_of(0, 120)["ts_ns"][-1])
+    else:
+        bars = np.zeros(3, SWING)
+        writer.clock.forward(60 * NS)
+        bars["ts_ns"] = last_ns = writer.clock.wall_ns()
+        bars["symbol"] = b"005930"
+        Producer(writer.ring("swing")).publish(bars)
+        writer.steps(3)
     writer.clock.forward(100 * NS)
     for path in writer.config.ring.dir.iterdir():
         path.unlink()
     writer.start()
     writer.steps(3)
     starts = {gap["ring"]: gap["gap_start_ns"] for gap in writer.events("gap_marker")}
-    assert starts.pop("tick") == last_ns
+    assert starts.pop(ring) == last_ns
     assert set(starts) >= {"event", "quarantine"}
-    assert set(starts.values()) == {last_ns - 11 * NS}
+    assert set(starts.values()) == {last_ns - earlier_s * NS}
 
 
 @pytest.mark.parametrize("archived", [0, 3])

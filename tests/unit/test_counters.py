@@ -28,7 +28,7 @@ def test_roles_are_named_once_in_order_and_seen_by_others(tmp_path: Path, counte
             other.cell(name)
 
 
-@pytest.mark.parametrize("field", [name for name in ROLE_CELL.names or ()])
+@pytest.mark.parametrize("field", list(ROLE_CELL.names or ()))
 def test_every_field_is_an_aligned_word_that_others_see_at_once(tmp_path: Path, counters: Counters, field: str) -> None:
     counters.add("feed")
     counters.add("archive")
