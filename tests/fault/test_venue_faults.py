@@ -232,6 +232,7 @@ def test_silent_venue(demo: Make, dsn: str) -> None:
     one = demo(dsn=dsn, venues=VENUES)
     one.start()
     all_subscribed(one)
+    one.more("kis", 2000)  # each symbol has traded: from there on its count is known
     for venue in one.venues.values():
         venue.do("mute", s=2.0)
     for provider in PROVIDERS:

@@ -279,13 +279,13 @@ class Other(NamedTuple):
     start: str
     until: str
     rate: float
-    bars: int  # that are swept in this time; the first one ends next after `start`
+    bars: int  # that are swept in this time; the first one ends next after `start`, by longer than a poll may take to begin
 
 
 OTHERS = {
     "holiday": Other("2026-12-25", "", "08:50", "15:50", 2400.0, 0),
     "half_day": Other("2026-11-20", "09:00-12:30", "08:52", "13:05", 120.0, 21)
-    if LONG else Other("2026-11-20", "09:00-12:30", "11:43", "13:05", 200.0, 5),
+    if LONG else Other("2026-11-20", "09:00-12:30", "11:41", "13:05", 120.0, 5),
     "exam_day": Other("2026-11-19", "10:00-16:30", "08:52", "16:50", 200.0, 39)
     if LONG else Other("2026-11-19", "10:00-16:30", "09:43", "10:44", 200.0, 4),
 }  # fmt: skip
