@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from obs.errors import ConfigError, ObsError
 from obs.monitor.gaps import about as about  # one fact, one place; the commands say archive.about
 from obs.segment.format import OPEN_SUFFIX, RINGS, SUFFIX, Series
 from obs.segment.reader import is_segment
+from obs.segment.textlog import is_day
 
 _CLOCK: Final = re.compile(r"(\d\d_\d\d_\d\d)(?:_(\d+))?")
 
@@ -27,11 +27,7 @@ _CLOCK: Final = re.compile(r"(\d\d_\d\d_\d\d)(?:_(\d+))?")
 def day(text: str) -> str:
     """Read a --date: YYYYMMDD or YYYY-MM-DD."""
     number = text.replace("-", "")
-    try:
-        date(int(number[:4]), int(number[4:6]), int(number[6:]))
-    except ValueError:
-        number = ""
-    if not number or not re.fullmatch(r"\d{4}(-?)\d\d\1\d\d", text):
+    if not re.fullmatch(r"\d{4}(-?)\d\d\1\d\d", text) or not is_day(number):
         raise argparse.ArgumentTypeError(f"{text!r} is not a date: YYYYMMDD or YYYY-MM-DD")
     return number
 

@@ -57,8 +57,15 @@ def zone_of(market: str) -> ZoneInfo:
 
 def end_of(market: str, day: str) -> int:
     """Return when a path date ends (UTC ns): at midnight of the market."""
-    following = date(int(day[:4]), int(day[4:6]), int(day[6:])) + timedelta(days=1)
-    return int(datetime.combine(following, time(), zone_of(market)).timestamp()) * NS
+    return _midnight_ns(market, _date_of(day) + timedelta(days=1))
+
+
+def _midnight_ns(market: str, on: date) -> int:
+    return int(datetime.combine(on, time(), zone_of(market)).timestamp()) * NS
+
+
+def _date_of(day: str) -> date:
+    return date(int(day[:4]), int(day[4:6]), int(day[6:]))
 
 
 def today(provider: ProviderConfig, now_ns: int) -> str:
@@ -68,15 +75,14 @@ def today(provider: ProviderConfig, now_ns: int) -> str:
 
 def span_of(provider: ProviderConfig, day: str, calendar: Calendar) -> Span:
     """Return the minutes of a path date (YYYYMMDD): the market's hours, or all of the local date."""
-    on = date(int(day[:4]), int(day[4:6]), int(day[6:]))
+    on = _date_of(day)
     place = (provider.market, provider.venue)
     if provider.hours != "always" and provider.market not in ALWAYS and place in STANDING:
         session = calendar.session(*place, on)
         if session is not None:
             return Span(session.open_ns, -(-(session.close_ns - session.open_ns) // MINUTE_NS))
-    zone = zone_of(provider.market)
-    start, end = (int(datetime.combine(one, time(), zone).timestamp()) for one in (on, on + timedelta(days=1)))
-    return Span(start * NS, (end - start) // 60)
+    start_ns, end_ns = _midnight_ns(provider.market, on), _midnight_ns(provider.market, on + timedelta(days=1))
+    return Span(start_ns, (end_ns - start_ns) // MINUTE_NS)
 
 
 def digests_of(digests: Digests, provider: str, day: str) -> tuple[Digest, Digest]:

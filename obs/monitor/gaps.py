@@ -102,10 +102,10 @@ def _gap_files(data_dir: Path, provider: str | None, day: tuple[str, Callable[[s
             continue
         files = day_files(folder)
         if day is None:
-            yield from ((path, _END_NS) for path in files)
+            yield from ((path, _END_NS + 1) for path in files)
             continue
         date, end_ns_of = day
-        yield from ((path, _END_NS) for path in files if path.stem == date)
+        yield from ((path, _END_NS + 1) for path in files if path.stem == date)
         yield from [(path, end_ns_of(folder.name)) for path in files if path.stem > date][:1]
 
 

@@ -31,6 +31,7 @@ from obs.monitor.day import Span, SymbolRow
 from obs.monitor.gaps import Gap, gaps_inside
 from obs.monitor.notices import Digests, Notices
 from obs.monitor.slots import Names, slots_of, unconfigured
+from obs.segment.textlog import is_day
 
 EVENTS: Final = 500  # at most in one answer
 DAYS: Final = 60
@@ -54,14 +55,6 @@ class NotGood(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status, self.text = status, text
-
-
-def is_day(text: str) -> bool:
-    """Whether a text is a path date, YYYYMMDD, of the calendar."""
-    try:
-        return re.fullmatch(r"[0-9]{8}", text) is not None and bool(datetime.strptime(text, "%Y%m%d"))
-    except ValueError:
-        return False
 
 
 class _Day(NamedTuple):

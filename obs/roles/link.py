@@ -12,7 +12,7 @@ after it was released.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -506,9 +506,11 @@ class Link:
     def _symbols_concerned(self) -> list[str] | None:
         """The symbols of this link that have lost all of an open gap, None (all) if it has all there are."""
         late = {symbol for symbol, since in self._since.items() if since > (self._recorder.lost_since(self) or 0)}
-        if not late and len(self._row_array) == self._recorder.watched.sum():
-            return None
-        return [self._provider.record_symbol(symbol) for symbol in self.rows if symbol not in late]
+        return self._named_unless_all([symbol for symbol in self.rows if symbol not in late])
+
+    def _named_unless_all(self, symbols: Collection[str]) -> list[str] | None:
+        """Return symbols of this link as records carry them, None if they are all that anybody watches."""
+        return None if len(symbols) == self._recorder.watched.sum() else list(map(self._provider.record_symbol, symbols))
 
     def _note_refused(self) -> None:
         """A symbol that the venue does not send is a loss each minute that it lasts, unless the whole connection is one already."""
@@ -594,7 +596,6 @@ class Link:
             self._refused_gap(symbol, now, "stopped")
         if self._connection is not None and self.state.connected:
             self.end_gap(now)  # of an earlier connection; of the stop itself the next start tells
-            alone = len(self._row_array) == self._recorder.watched.sum()
-            self._recorder.close_gap(self._doubt, now, "mute", None if alone else list(map(self._provider.record_symbol, self.rows)))
+            self._recorder.close_gap(self._doubt, now, "mute", self._named_unless_all(self.rows))
             self._closing = "stopped"
             self._connection.close("stopped")

@@ -31,8 +31,9 @@ from obs.clock import NS, Clock
 from obs.config import Config
 from obs.log import Log
 from obs.monitor.access import COOKIE, COOKIE_DAYS, HEADERS, Access, Patience
-from obs.roles.answers import Answers, NotGood, Query, is_day
+from obs.roles.answers import Answers, NotGood, Query
 from obs.roles.streams import Streams
+from obs.segment.textlog import is_day
 
 WEB: Final = Path(obs.monitor.__file__).parent / "web"
 CONNECTION_S: Final = 20.0  # a client has this long in all; scrapers connect again

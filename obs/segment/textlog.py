@@ -11,7 +11,9 @@ file, through a new descriptor, to its last fsynced line before it writes them a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -31,6 +33,14 @@ def day_name(tz: ZoneInfo, suffix: str = ".jsonl") -> NameOf:
     """Return a function that names the day file of a ts_ns: "20260122.jsonl", local date of the instant ts - 1 ns."""
     clock = LocalClock(tz)
     return lambda ts_ns: f"{clock.moment(ts_ns):%Y%m%d}{suffix}"
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a path date, YYYYMMDD, of the calendar."""
+    try:
+        return re.fullmatch(r"[0-9]{8}", text) is not None and bool(datetime.strptime(text, "%Y%m%d"))
+    except ValueError:
+        return False
 
 
 class TextLog:

@@ -127,9 +127,12 @@ def test_help_names_every_command_and_shows_examples() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("dance",), ("cat", "--date", "2026"), ("tail", "-n", "x"), ("cat", "--nope"), ("verify", "/nonexistent/file")],
+    [
+        (), ("dance",), ("cat", "--date", "2026"), ("gaps", "--date", "20261399"), ("tail", "-n", "x"), ("cat", "--nope"),
+        ("verify", "/nonexistent/file"),
+    ],
     ids=lambda words: " ".join(words) or "nothing",
-)
+)  # fmt: skip
 def test_wrong_usage_is_exit_2(words: tuple[str, ...], tmp_path: Path) -> None:
     done = obs(*words, cwd=tmp_path)
     assert done.returncode == 2
