@@ -25,6 +25,7 @@ from obs.log import Log
 from obs.market.calendar import Calendar
 from obs.providers.base import CHANNELS, Approval, Context, Control, Credential, Outgoing, Provider
 from obs.record.events import reason_of_end
+from obs.roles.pace import Pace
 from obs.roles.recorder import Recorder
 from obs.roles.subscriptions import Standing, Subscriptions
 from obs.shm import Board
@@ -34,10 +35,6 @@ _LEAD_S: Final = 900  # connected this long before the market opens: registering
 _PAUSED_S: Final = 300  # of failure: recording is paused, loudly
 _RETRY_REFUSED_S: Final = 60
 _AUTH_WAIT_S: Final = 600  # rejected credentials: asked for again this rarely, a block of the app key is worse
-_FEW_MUTES: Final = 10
-_PACE: Final = 100  # messages, from which on their pace says something
-_QUIET_RATE: Final = 50  # silence of so many mean intervals between messages is no quiet market
-_DOUBT_S: Final = 5  # of such a silence: should we end in it, the loss is told from the last message on
 _REST_TIMEOUT_S: Final = 10
 _LEARNED_S: Final = 600  # a limit that the venue has shown is believed for so long
 _NEVER_NS: Final = 2**62
@@ -77,9 +74,8 @@ class Link:
         self._context: Context | None = None
         self._connection: Connection | None = None
         self._last_ns = 0  # wall clock of the last message, or since when one is due
-        self._last_mono = self._opened_mono = 0
         self._messages = 0  # of this connection
-        self._heard = 0  # of them, at the last look; _last_mono: of the last look that found more
+        self._pace = Pace(0)  # of this connection
         self._closing = ""  # why we close it ourselves
         self._doubt = object()  # whose loss is open while a connection is so silent that it may be mute
         self._wait_s = 0.0  # asked for by the venue
@@ -192,8 +188,8 @@ class Link:
         state.disconnected_ns += self._clock.mono_ns() - state.since_ns
         state.connected, state.since_ns = True, self._clock.mono_ns()
         state.connection_no += 1
-        self._opened_mono = self._last_mono = self._clock.mono_ns()
-        self._messages = self._heard = 0
+        self._pace = Pace(state.since_ns)
+        self._messages = 0
         self._recovered = False
         self._listening = self._first_frames
         self._closing = ""
@@ -352,7 +348,7 @@ class Link:
         tell = self._log.info if quiet else self._log.warning
         facts = {"reason": self.state.last_reason, "code": closed.code, "text": closed.detail, "messages": self._messages}
         tell("disconnected", link=self.name, **facts)
-        return (self._clock.mono_ns() - self._opened_mono) / NS
+        return (self._clock.mono_ns() - self._pace.opened_ns) / NS
 
     async def _approval(self) -> str:
         """Fetch the key that this connection authenticates with; a unique ticket where the venue wants only that."""
@@ -382,11 +378,10 @@ class Link:
                     await asyncio.sleep(said.spacing_s)
                 else:
                     await self._until_nudged(0.25)
-                now = self._clock.mono_ns()
                 self._settle()
                 self._note_refused()
-                self._note_silence(now)
-                if self._silent(now):
+                self._note_silence()
+                if self._pace.is_mute(self._provider.limits.mute_s):
                     self._closing = "mute"
                     connection.close("mute")
                 elif self._market_closed():
@@ -530,36 +525,16 @@ class Link:
     def _refused_gap(self, symbol: str, now: int, why: str) -> None:
         self._recorder.gap(self._refused_since[symbol], now, "refused", symbol=self._provider.record_symbol(symbol), why=why)
 
-    def _note_silence(self, now: int) -> None:
+    def _note_silence(self) -> None:
         """Have a loss open, from the last message on, while nothing comes for longer than a quiet market explains.
 
         A message ends it untold. Who is stopped or killed before one comes will not see the silence end: it is told then.
         """
-        lived, silence = now - self._opened_mono, now - self._last_mono
-        if self._messages == self._heard and silence > max(_DOUBT_S * NS, self._usual_ns(lived - silence)) and self._messages >= _PACE:
+        self._pace.look(self._clock.mono_ns(), self._messages)
+        if self._pace.in_doubt():
             self._recorder.open_gap(self._doubt, self._last_ns)
         else:
             self._recorder.forgive(self._doubt)
-
-    def _usual_ns(self, heard_ns: int) -> float:
-        """How long a silence may be at the pace of this connection, which has brought messages for so long."""
-        return _QUIET_RATE * heard_ns / max(1, self._messages)
-
-    def _silent(self, now: int) -> bool:
-        """Whether a venue that only ever answers pings has stopped sending: judged by this connection's own pace.
-
-        A quiet market slows down before it is silent; a single quiet symbol among others does not show here at all. A few messages are no
-        pace, for answers come in one burst: it is given ten times as long then. No message at all, not even an answer, is silence.
-        """
-        if self._messages != self._heard:
-            self._heard, self._last_mono = self._messages, now
-        lived, silence = now - self._opened_mono, now - self._last_mono
-        mute_ns = self._provider.limits.mute_s * NS
-        if self._messages < _PACE:
-            return silence >= (_FEW_MUTES * mute_ns if self._messages else mute_ns)
-        if silence < mute_ns:
-            return False
-        return silence > self._usual_ns(lived - silence)
 
     def _pause_if_long(self) -> None:
         silence = self._clock.mono_ns() - self.state.since_ns
