@@ -32,13 +32,13 @@ from obs.monitor.notices import events_folder
 from obs.monitor.slots import foreign
 from obs.record.schema import DTYPES
 from obs.ring import Ring, attach_ring, copy_rows, fence
+from obs.segment.format import DATASETS
 from obs.segment.sessions import SessionInfo, read_sessions, sessions_path
 from obs.shm import ROLE_CELL, Board, Counters, block_path
 from obs.shm.counters import WAITING
 
 _FIGURES: Final = tuple(name for name in ROLE_CELL.names or () if name not in ("pid", "spare"))
 _TIMES: Final = {"tick": "ts_ns", "event": "ts_ns", "poll_event": "ts_ns", "swing": "ts_ns", "quarantine": "recv_ns"}
-_LOADED: Final = ("tick", "swing")  # rings that the loader puts into the database
 T = TypeVar("T")
 
 
@@ -279,7 +279,7 @@ class Watcher:
         # Order: durable before published, or a moment's delay would show more durable than published.
         archived, loaded = ring.durable("archive"), ring.durable("load")
         published = ring.published
-        goes = ring.name in _LOADED
+        goes = ring.name in DATASETS  # to the database
         return RingView(
             ring.session_id, ring.name, ring.capacity, published, archived, self._age_s(ring, archived),
             loaded if goes else None, self._age_s(ring, loaded) if goes else None,

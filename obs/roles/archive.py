@@ -28,7 +28,7 @@ from obs.roles.drains import (
 )
 from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.segment.disk import gap_reason, require_floor
-from obs.segment.format import Series
+from obs.segment.format import DATASETS, Series
 from obs.segment.quarantine import QuarantineFile, QuarantineOptions, last_quarantined
 from obs.segment.reader import last_archived, last_archived_ns
 from obs.segment.recover import Recovered, recover_open
@@ -41,7 +41,6 @@ _TROUBLE_S: Final = 1.0  # between tries while the disk takes nothing
 _FLOOR_EVERY_NS: Final = 2 * NS
 _SWING_SEGMENT_S: Final = 3600
 _FLUSHED_S: Final = 10.0  # that one flush of all rings may take, on a slow disk
-_DATASETS: Final = {"tick": "scalp", "swing": "swing"}
 
 
 def run(spec: ProcessSpec, log: Log) -> int:
@@ -137,7 +136,7 @@ class _Archive:
         if self._trouble is not None:  # what the rings have lost while it could not even begin
             for drain in self._drains:
                 drain.reason = gap_reason(self._trouble)
-        for ring in _DATASETS:
+        for ring in DATASETS:
             # Open files without one whole frame, whose session nobody can tell, and those of sessions nobody named.
             self._tell_recovered(recover_open(self._series(ring), progress=self._progress.waiting))
         self._events.flush()
@@ -150,7 +149,7 @@ class _Archive:
         return sorted(map(self._drain_of, rings), key=lambda drain: (drain.name != "tick", isinstance(drain, EventDrain)))
 
     def _drain_of(self, ring: Ring) -> Drain:
-        if ring.name in _DATASETS:
+        if ring.name in DATASETS:
             drain = SegmentDrain(ring, self._series(ring.name), self._segments(ring.name), self._events, self._progress.waiting)
             self._tell_recovered(drain.recovered)
             return drain
@@ -160,7 +159,7 @@ class _Archive:
 
     def _series(self, ring: str) -> Series:
         assert self._spec.provider is not None
-        return Series(self._root, _DATASETS[ring], self._spec.provider.name, self._spec.provider.market)
+        return Series(self._root, DATASETS[ring], self._spec.provider.name, self._spec.provider.market)
 
     def _segments(self, ring: str) -> SegmentOptions:
         options = self._spec.config.archive
@@ -193,7 +192,7 @@ class _Archive:
         """Return the last archived sequence of a ring, and its time if a segment tells."""
         if ring == "quarantine":
             return last_quarantined(self._quarantine.options, self._events.folder, session_id), 0
-        if ring not in _DATASETS:
+        if ring not in DATASETS:
             return places.get((session_id, ring), -1), 0
         series = self._series(ring)
         done = recover_open(series, session_id, None, self._progress.waiting)

@@ -32,7 +32,6 @@ from obs.segment.writer import SegmentOptions, SegmentWriter
 BATCH_ROWS: Final = 4096
 _HELD_ROWS: Final = 65536  # in memory, while the disk takes nothing
 _HELD_BYTES: Final = 8 << 20
-_DATASETS: Final = {"tick": "scalp", "swing": "swing"}
 _OVERFLOW: Final = EVENT_KINDS.index("overflow")
 
 

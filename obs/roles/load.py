@@ -28,11 +28,11 @@ from obs.pg.proof import session_rows
 from obs.record.jsonl import SwingLines, TickLines
 from obs.record.schema import DTYPES
 from obs.ring import Ring, attach_ring
-from obs.roles.loading import LOADED, SessionLoad, rejected_folder, rejected_to
+from obs.roles.loading import SessionLoad, rejected_folder, rejected_to
 from obs.roles.minutes import Minutes
 from obs.roles.sink import Progress, Stop, begin, run_sink
 from obs.roles.universe_load import UniverseLoad
-from obs.segment.format import Series
+from obs.segment.format import DATASETS, Series
 from obs.segment.reader import last_archived_ns
 from obs.segment.sessions import SessionInfo, read_sessions
 from obs.segment.textlog import TextLog, day_files, day_name, ends_a_line, json_object, text_lines
@@ -64,7 +64,7 @@ class _Load:
         self._name = spec.provider.name
         self._root: Path = spec.config.data_dir
         self._tz = ZONES[spec.provider.market]
-        self._series = {ring: Series(self._root, dataset, self._name, spec.provider.market) for ring, dataset in LOADED.items()}
+        self._series = {ring: Series(self._root, dataset, self._name, spec.provider.market) for ring, dataset in DATASETS.items()}
         self._events = self._root / "system" / "events" / self._name
         self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
         rejected = rejected_folder(self._root, self._name)
@@ -163,9 +163,9 @@ class _Load:
             if info.session_id in self._finished:
                 continue
             if (info.session_id, "tick") not in self._loads:
-                self._loads |= {(info.session_id, ring): self._load_of(info, ring) for ring in LOADED if _has(info, ring)}
+                self._loads |= {(info.session_id, ring): self._load_of(info, ring) for ring in DATASETS if _has(info, ring)}
                 self._gaps.save_sessions([_session(info, stored=False)])
-            for ring in LOADED if info.ended is not None else ():
+            for ring in DATASETS if info.ended is not None else ():
                 load = self._loads.get((info.session_id, ring))
                 if load is not None and load.final is None:
                     load.final = (info.ended or {}).get(ring)

@@ -22,7 +22,6 @@ from obs.segment.cursor import SegmentCursor
 from obs.segment.format import Series
 from obs.segment.textlog import TextLog
 
-LOADED: Final = {"tick": "scalp", "swing": "swing"}  # ring -> its dataset in the archive
 _DECODERS: Final[dict[str, Callable[[Sequence[bytes]], np.ndarray]]] = {"tick": decode_ticks, "swing": decode_swings}
 
 

@@ -50,7 +50,8 @@ QUARANTINE: Final = ("quarantine", "segments")  # below the root
 
 FRAME_BYTES: Final = 256 << 10  # uncompressed; a frame ends with the first line that reaches it
 FRAME_LIMIT: Final = 16 << 20  # a header that promises more is not one of ours
-RINGS: Final = {"scalp": "tick", "swing": "swing"}
+RINGS: Final = {"scalp": "tick", "swing": "swing"}  # dataset -> the ring whose records its segments hold
+DATASETS: Final = {ring: dataset for dataset, ring in RINGS.items()}
 SESSION_KEYS: Final = {"scalp": "session_id", "swing": "session"}
 
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"

@@ -35,14 +35,13 @@ from obs.pg.connect import Connection, connect
 from obs.pg.embedded import EmbeddedPostgres
 from obs.record.schema import DTYPES
 from obs.ring import attach_ring
-from obs.segment.format import Series
+from obs.segment.format import DATASETS, Series
 from obs.segment.reader import find, last_archived
 from obs.segment.sessions import SessionInfo, read_sessions
 from obs.shm import block_path
 
 _FAR_BEHIND_NS: Final = 120 * NS  # a loader whose next record is older than this, seen from the newest archived one
 _EVENT_RINGS: Final = ("event", "poll_event")
-_DATASETS: Final = {"tick": "scalp", "swing": "swing"}  # of the rings that have segments and a table
 
 
 def run(
@@ -138,7 +137,7 @@ class _Provider:
         self._newest_ns = 0
         self._behind: list[tuple[str, int, int]] = []  # session, records that the database lacks, time of the first
         self._series = {
-            dataset: [Series(root, dataset, name, market) for market in _markets(root, dataset, name)] for dataset in _DATASETS.values()
+            dataset: [Series(root, dataset, name, market) for market in _markets(root, dataset, name)] for dataset in DATASETS.values()
         }
         self._sessions = self._find_sessions(infos)
 
@@ -161,15 +160,15 @@ class _Provider:
 
     def _session(self, session_id: str, info: SessionInfo | None) -> _Session:
         place = self._book.place(session_id)
-        marks = {ring: self._stored.marks.get((session_id, ring), -1) if self._stored is not None else END for ring in _DATASETS}
-        one = _Session(session_id, place, info, marks, Cut(), dict.fromkeys(_DATASETS, END), {})
+        marks = {ring: self._stored.marks.get((session_id, ring), -1) if self._stored is not None else END for ring in DATASETS}
+        one = _Session(session_id, place, info, marks, Cut(), dict.fromkeys(DATASETS, END), {})
         if info is None:
             self._findings.mismatch(
                 self._name, "archived", "a start line", None, session_id=session_id, what="a session without its start line"
             )
         if not one.ended:
             one.published = self._published(session_id)
-            for ring, dataset in _DATASETS.items():
+            for ring, dataset in DATASETS.items():
                 archived = max((last_archived(series, session_id) for series in self._series[dataset]), default=-1)
                 one.limits[ring] = min(marks[ring], archived)
             one.cut = self._cut(place, one.limits["tick"])
@@ -200,7 +199,7 @@ class _Provider:
     def judge(self) -> ProviderLedger:
         self._judge_files()
         for session in self._sessions:
-            for ring in _DATASETS:
+            for ring in DATASETS:
                 self._judge_ring(session, ring)
             for ring in _EVENT_RINGS:
                 self._judge_text_ring(session, ring, self._book.seqs.get((session.session_id, ring), Runs()), self._book.judged)
@@ -231,7 +230,7 @@ class _Provider:
         lines = {key: gap.line for key, gap in self._book.gaps.items() if _is_gap(gap.line, "archive", session.session_id, ring)}
         database = [gap for gap in self._stored.gaps if _is_gap(gap, "database", session.session_id, ring)] if self._stored else []
         ledger, read = RingLedger(), False
-        for series in self._series[_DATASETS[ring]]:
+        for series in self._series[DATASETS[ring]]:
             segments = SessionSegments(
                 series, session.session_id, self._scope.day, self._findings, running=not session.ended, told=self._told
             )
@@ -240,7 +239,7 @@ class _Provider:
                 ledger.add(self._judge_segments(session, place, segments, lines, database))
                 read = True
         if not read and self._scope.day is None:
-            series = Series(self._config.data_dir, _DATASETS[ring], self._name, "")
+            series = Series(self._config.data_dir, DATASETS[ring], self._name, "")
             none = SessionSegments(series, session.session_id, None, self._findings, running=not session.ended)
             ledger.add(self._judge_segments(session, place, none, lines, database))
         self._rings(ring).add(ledger)
