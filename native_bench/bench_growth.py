@@ -87,7 +87,7 @@ def providers_cost(count: int, settle_s: float, span_s: float) -> tuple[float, f
         return sum(spent - before.get(pid, 0.0) for pid, spent in after.items()) / took, pss
 
 
-def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
+def measure(result: Result, fast: bool, _args: argparse.Namespace) -> None:
     counts, rounds = ((41, 410), 1) if fast else ((41, 410, 4100), 5)
     costs: dict[int, list[float]] = {count: [] for count in counts}
     symbols_cost(41, 1)  # warm

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -64,12 +64,12 @@ def slow_fsync(one: Demo, delay_us: int) -> Iterator[None]:
         tracer.wait(15)
 
 
-def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
+def measure(result: Result, fast: bool, _args: argparse.Namespace) -> None:
     if shutil.which("strace") is None:
         result.missing[""] = "strace is not installed"
         return
     rounds, span_s = (1, 2.5) if fast else (5, 8.0)
-    tables = {"demo": {"source": "numbered", "mode": "tape", "rate": RATE}, "archive": {"flush_s": 0.2}}
+    tables: dict[str, dict[str, Any]] = {"demo": {"source": "numbered", "mode": "tape", "rate": RATE}, "archive": {"flush_s": 0.2}}
     with demo(tables) as one:
         rings = one.started()
         time.sleep(0.5 if fast else 5.0)

@@ -74,7 +74,7 @@ def add(result: Result, batch: int, side: str, spent: Spent, count: int) -> None
     result.add(f"batches of {batch:,}, CPU of client and server", side, [spent.cpu_s / count])
 
 
-def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
+def measure(result: Result, fast: bool, _args: argparse.Namespace) -> None:
     batches = (1000,) if fast else (1000, 10_000)
     with postgres.server() as dsn, tempfile.TemporaryDirectory(prefix="obs-bench-") as name:
         folder = Path(name)

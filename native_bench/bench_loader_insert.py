@@ -37,12 +37,12 @@ def insert(dsn: str, rows: np.ndarray, batch: int, from_records: bool) -> Spent:
     with psycopg.connect(dsn) as conn, conn.cursor() as cur:
         stop = stopwatch(conn.info.backend_pid)
         for place, some in enumerate(batches):
-            cur.executemany(query, values_of(some) if from_records else ready[place])  # type: ignore[arg-type]
+            cur.executemany(query, values_of(some) if from_records else ready[place])
             conn.commit()
         return stop()
 
 
-def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
+def measure(result: Result, fast: bool, _args: argparse.Namespace) -> None:
     with postgres.server() as dsn:
         for batch in (500,) if fast else (1000, 10_000):
             rows = tick_rows(1 + batch * (1 if fast else max(3, 10_000 // batch)))

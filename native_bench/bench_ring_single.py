@@ -21,7 +21,7 @@ ROW: Final = Row(
 )  # fmt: skip
 
 
-def ring(loops: int, _: None) -> float:
+def ring(loops: int, _size: None) -> float:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         made = create_ring(Path(folder, "ring"), TICK, CAPACITY, "sess_20260101_000000_bench_0000", "tick", 0)
         producer, consumer = Producer(made), Consumer(made, "archive")
@@ -35,7 +35,7 @@ def ring(loops: int, _: None) -> float:
     return spent
 
 
-def queue(loops: int, _: None) -> float:
+def queue(loops: int, _size: None) -> float:
     """The feeder thread that a Queue has works in the same process, so its CPU seconds count too."""
     one: multiprocessing.Queue[bytes] = multiprocessing.Queue()
     record = np.zeros(1, TICK).tobytes()
@@ -49,7 +49,7 @@ def queue(loops: int, _: None) -> float:
     return spent
 
 
-def pipe(loops: int, _: None) -> float:
+def pipe(loops: int, _size: None) -> float:
     """Without pickling: send_bytes and recv_bytes."""
     reader, writer = multiprocessing.Pipe(duplex=False)
     record = np.zeros(1, TICK).tobytes()

@@ -19,7 +19,7 @@ ROW: Final = Row(
 )  # fmt: skip
 
 
-def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
+def measure(result: Result, fast: bool, _args: argparse.Namespace) -> None:
     spans, settle_s, span_s = (1, 0.0, 2.0) if fast else (3, 10.0, 20.0)
     by_role: dict[str, float] = {}
     with demo() as one:

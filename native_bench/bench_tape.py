@@ -52,7 +52,7 @@ def held(rate: float, settle_s: float, span_s: float, result: Result) -> bool:
     return good
 
 
-def measure(result: Result, fast: bool, _: argparse.Namespace) -> None:
+def measure(result: Result, fast: bool, _args: argparse.Namespace) -> None:
     if fast:
         if held(500, 0.5, 1.5, result):
             result.figures["inputs/s"] = [500.0]

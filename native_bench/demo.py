@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ class Demo:
     def __init__(self, folder: Path, shm: Path, tables: Mapping[str, Mapping[str, Any]], words: list[str]) -> None:
         self.data, self.shm = folder / "data", shm
         config = folder / "obs.toml"
-        whole = {"http": {"port": 0}, "ring": {"dir": str(shm)}}
+        whole: dict[str, dict[str, Any]] = {"http": {"port": 0}, "ring": {"dir": str(shm)}}
         for name, table in tables.items():
             whole[name] = {**whole.get(name, {}), **table}
         text = ""
@@ -79,8 +80,11 @@ class Demo:
         """Return the tick rings once each has records of most symbols."""
         rings = {provider: self.ring(provider) for provider in providers}
         for provider, ring in rings.items():
-            until(f"records of {provider}", lambda ring=ring: self.alive() and ring.published > 100)
+            until(f"records of {provider}", partial(self._has_begun, ring))
         return rings
+
+    def _has_begun(self, ring: Ring) -> bool:
+        return self.alive() and ring.published > 100
 
     def alive(self) -> bool:
         if self.process.poll() is not None:
