@@ -25,8 +25,8 @@ from obs.log import Log
 from obs.market.calendar import Calendar
 from obs.providers.base import CHANNELS, Approval, Context, Control, Credential, Outgoing, Provider
 from obs.record.events import reason_of_end
-from obs.roles.pace import Pace
 from obs.roles.recorder import Recorder
+from obs.roles.silence import Silence
 from obs.roles.subscriptions import Standing, Subscriptions
 from obs.shm import Board
 from obs.wire import Budget, Connection, ConnectOptions, Excerpt, RestClient, attempt_after, delay
@@ -75,7 +75,7 @@ class Link:
         self._connection: Connection | None = None
         self._last_ns = 0  # wall clock of the last message, or since when one is due
         self._messages = 0  # of this connection
-        self._pace = Pace(0)  # of this connection
+        self._silence = Silence(0)  # of this connection
         self._closing = ""  # why we close it ourselves
         self._doubt = object()  # whose loss is open while a connection is so silent that it may be mute
         self._wait_s = 0.0  # asked for by the venue
@@ -188,7 +188,7 @@ class Link:
         state.disconnected_ns += self._clock.mono_ns() - state.since_ns
         state.connected, state.since_ns = True, self._clock.mono_ns()
         state.connection_no += 1
-        self._pace = Pace(state.since_ns)
+        self._silence = Silence(state.since_ns)
         self._messages = 0
         self._recovered = False
         self._listening = self._first_frames
@@ -348,7 +348,7 @@ class Link:
         tell = self._log.info if quiet else self._log.warning
         facts = {"reason": self.state.last_reason, "code": closed.code, "text": closed.detail, "messages": self._messages}
         tell("disconnected", link=self.name, **facts)
-        return (self._clock.mono_ns() - self._pace.opened_ns) / NS
+        return (self._clock.mono_ns() - self._silence.opened_ns) / NS
 
     async def _approval(self) -> str:
         """Fetch the key that this connection authenticates with; a unique ticket where the venue wants only that."""
@@ -381,7 +381,7 @@ class Link:
                 self._settle()
                 self._note_refused()
                 self._note_silence()
-                if self._pace.is_mute(self._provider.limits.mute_s):
+                if self._silence.is_mute(self._provider.limits.mute_s):
                     self._closing = "mute"
                     connection.close("mute")
                 elif self._market_closed():
@@ -530,8 +530,8 @@ class Link:
 
         A message ends it untold. Who is stopped or killed before one comes will not see the silence end: it is told then.
         """
-        self._pace.look(self._clock.mono_ns(), self._messages)
-        if self._pace.in_doubt():
+        self._silence.look(self._clock.mono_ns(), self._messages)
+        if self._silence.in_doubt():
             self._recorder.open_gap(self._doubt, self._last_ns)
         else:
             self._recorder.forgive(self._doubt)

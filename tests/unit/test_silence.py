@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from obs.clock import NS
-from obs.roles.pace import Pace
+from obs.roles.silence import Silence
 
 OPENED_S, LIMIT_S, LOOKS_PER_S = 1_000, 30, 4
 Stretches = list[tuple[float, float]]  # seconds, messages per second
@@ -13,15 +13,15 @@ Stretches = list[tuple[float, float]]  # seconds, messages per second
 
 def verdicts(stretches: Stretches) -> tuple[float | None, float | None]:
     """Return how many seconds after the opening a connection came into doubt, for good, and when it was mute; None: it was not."""
-    pace, messages, at_s = Pace(OPENED_S * NS), 0.0, 0.0
+    silence, messages, at_s = Silence(OPENED_S * NS), 0.0, 0.0
     doubt: float | None = None
     for seconds, rate in stretches:
         for _ in range(int(seconds * LOOKS_PER_S)):
             at_s += 1 / LOOKS_PER_S
             messages += rate / LOOKS_PER_S
-            pace.look(int((OPENED_S + at_s) * NS), int(messages))
-            doubt = (doubt or at_s) if pace.in_doubt() else None
-            if pace.is_mute(LIMIT_S):
+            silence.look(int((OPENED_S + at_s) * NS), int(messages))
+            doubt = (doubt or at_s) if silence.in_doubt() else None
+            if silence.is_mute(LIMIT_S):
                 return doubt, at_s
     return doubt, None
 
@@ -48,7 +48,7 @@ def test_a_silence_is_judged_by_the_pace_before_it(stretches: Stretches, doubt_s
 
 @pytest.mark.parametrize("messages", [0, 1, 99, 100, 10_000])
 def test_a_look_that_finds_more_ends_every_doubt(messages: int) -> None:
-    pace = Pace(OPENED_S * NS)
-    pace.look((OPENED_S + 1) * NS, messages)
-    pace.look((OPENED_S + 3_000) * NS, messages + 1)
-    assert (pace.silence_ns, pace.in_doubt(), pace.is_mute(LIMIT_S)) == (0, False, False)
+    silence = Silence(OPENED_S * NS)
+    silence.look((OPENED_S + 1) * NS, messages)
+    silence.look((OPENED_S + 3_000) * NS, messages + 1)
+    assert (silence.lasted_ns, silence.in_doubt(), silence.is_mute(LIMIT_S)) == (0, False, False)
