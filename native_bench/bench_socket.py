@@ -30,7 +30,7 @@ from obs.log import Log
 from obs.market.calendar import Calendar
 from obs.providers.base import ProviderOptions
 from obs.providers.registry import make_provider
-from obs.roles.link import Link
+from obs.roles.link import Link, Linking
 from obs.roles.subscriptions import Standing
 
 ROW: Final = Row(
@@ -124,7 +124,8 @@ async def ours(url: str, count: int, inputs: int) -> float:
 
         calendar, log = Calendar({}, 0, 0), Log("feed", "bench")
         rows = {symbol: row for row, symbol in enumerate(SYMBOLS, 1)}
-        link = Link(provider, recorder, None, rows, lambda: calendar, side.board, SYSTEM, log, "always", random.Random(1), staged)
+        linking = Linking(provider, recorder, lambda: calendar, side.board, SYSTEM, log, "always", random.Random(1), staged)
+        link = Link(linking, None, rows)
         running = asyncio.create_task(link.run())
         while len(link.subscriptions.of(Standing.CONFIRMED)) < len(SYMBOLS):  # noqa: ASYNC110, the link has no event for it
             await asyncio.sleep(0.01)

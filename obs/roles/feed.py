@@ -25,7 +25,7 @@ from obs.market import calendar as calendars
 from obs.providers.base import Credential
 from obs.record.schema import DTYPES
 from obs.ring import attach_ring, fence
-from obs.roles.link import Link
+from obs.roles.link import Link, Linking
 from obs.roles.placing import Placing, rows_for
 from obs.roles.recorder import Recorder, Rings
 from obs.roles.subscriptions import Standing
@@ -94,16 +94,14 @@ class _Feed:
         if len(symbols) > share * len(owners):
             problem = f"providers.{config.name}.symbols: {len(symbols)} of them, {share * len(owners)} slots"
             raise ConfigError("too many symbols", problems=[problem])
+        linking = Linking(
+            self._provider, self._recorder, lambda: self._calendar, self._board, self._clock, self._log, config.hours, rng, self._schedule
+        )
         links = []
         for place, credential in enumerate(owners):
             mine = symbols[place * share : (place + 1) * share]
             if mine or self._moving:
-                links.append(
-                    Link(
-                        self._provider, self._recorder, credential, {symbol: rows[symbol] for symbol in mine}, lambda: self._calendar,
-                        self._board, self._clock, self._log, config.hours, rng, self._schedule, share if self._moving else None,
-                    )
-                )  # fmt: skip
+                links.append(Link(linking, credential, {symbol: rows[symbol] for symbol in mine}, share if self._moving else None))
         return links
 
     async def run(self) -> int:

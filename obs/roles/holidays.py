@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from obs.clock import NS, Pace
-from obs.config import ProviderConfig
+from obs.clock import NS
 from obs.errors import ObsError
-from obs.log import Log
 from obs.market.calendar import ALWAYS, Calendar
 from obs.providers.base import Auth, Call
-from obs.roles.asking import Asking
 from obs.roles.notes import Notes
-from obs.roles.universes import Emit, date_of
+from obs.roles.polling import Polling
+from obs.roles.universes import date_of
 
 _LOOK_S: Final = 60.0
 _AGAIN_S: Final = 3600.0  # after a failure
@@ -31,24 +29,22 @@ def disagreements(told: Mapping[int, bool], calendar: Calendar, market: str, ven
     return wrong
 
 
-async def keep_checking(
-    asking: Asking, config: ProviderConfig, calendar: Callable[[], Calendar], notes: Notes, pace: Pace, emit: Emit, log: Log
-) -> None:
+async def keep_checking(polling: Polling, notes: Notes) -> None:
     """Compare once a day, as soon as there is a token; ends by being cancelled, or at once for a venue that has no calendar."""
+    asking, config, pace = polling.asking, polling.config, polling.pace
     if config.market in ALWAYS or not asking.provider.rest.needs_token:
         return
     next_ns = 0
     while True:
-        day = calendar().trading_day(config.market, config.venue, pace.wall_ns())
+        day = polling.calendar().trading_day(config.market, config.venue, pace.wall_ns())
         if notes.get(_NOTE) != day and asking.is_ready() and pace.mono_ns() >= next_ns:
             next_ns = pace.mono_ns() + int(_AGAIN_S * NS)
-            await _check(asking, config, calendar(), day, notes, pace, emit, log)
+            await _check(polling, notes, day)
         await pace.sleep(_LOOK_S)
 
 
-async def _check(
-    asking: Asking, config: ProviderConfig, calendar: Calendar, day: int, notes: Notes, pace: Pace, emit: Emit, log: Log
-) -> None:
+async def _check(polling: Polling, notes: Notes, day: int) -> None:
+    asking, config = polling.asking, polling.config
     provider = asking.provider
     if provider.holiday_call(day, asking.auth()) is None:
         return
@@ -59,12 +55,12 @@ async def _check(
         return call
 
     try:
-        told = await asking.ask(make, provider.parse_holidays, pace.mono_ns() + int(_CALL_S * NS), attempts=1)
+        told = await asking.ask(make, provider.parse_holidays, polling.pace.mono_ns() + int(_CALL_S * NS), attempts=1)
     except ObsError as error:
-        log.warning("holidays_failed", text=str(error), again_s=_AGAIN_S)
+        polling.log.warning("holidays_failed", text=str(error), again_s=_AGAIN_S)
         return
     await notes.put(_NOTE, day)
-    wrong = disagreements(told, calendar, config.market, config.venue)
+    wrong = disagreements(told, polling.calendar(), config.market, config.venue)
     for one, opens in wrong:
-        emit("warning", {"what": "calendar_disagreement", "day": one, "venue_opens": opens, "calendar_opens": not opens})
-    log.info("holidays_checked", days=len(told), disagreements=[one for one, _ in wrong])
+        polling.emit("warning", {"what": "calendar_disagreement", "day": one, "venue_opens": opens, "calendar_opens": not opens})
+    polling.log.info("holidays_checked", days=len(told), disagreements=[one for one, _ in wrong])

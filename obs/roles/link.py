@@ -54,19 +54,32 @@ class LinkState:
     closed_market: bool = False
 
 
+@dataclass(frozen=True)
+class Linking:
+    """What the links of one feed have in common. `calendar`: the one that holds now; `staged`: called after each message."""
+
+    provider: Provider
+    recorder: Recorder
+    calendar: Callable[[], Calendar]
+    board: Board
+    clock: Clock
+    log: Log
+    hours: str
+    rng: Random
+    staged: Callable[[], None]
+
+
 class Link:
     """The connection of one credential. `rows`: symbol -> row of the slots' table.
 
     `slots`: how many symbols it may get, where they move; None: those of `rows` are all, and known to fit.
     """
 
-    def __init__(
-        self, provider: Provider, recorder: Recorder, credential: Credential | None, rows: dict[str, int], calendar: Callable[[], Calendar],
-        board: Board, clock: Clock, log: Log, hours: str, rng: Random, staged: Callable[[], None], slots: int | None = None,
-    ) -> None:  # fmt: skip
-        self._provider, self._recorder, self._credential, self.rows = provider, recorder, credential, dict(rows)
-        self._calendar, self._board, self._clock, self._log, self._hours, self._rng = calendar, board, clock, log, hours, rng
-        self._staged = staged  # called after each message
+    def __init__(self, linking: Linking, credential: Credential | None, rows: dict[str, int], slots: int | None = None) -> None:
+        provider, clock = self._provider, self._clock = linking.provider, linking.clock
+        self._recorder, self._calendar, self._board, self._log = linking.recorder, linking.calendar, linking.board, linking.log
+        self._hours, self._rng, self._staged = linking.hours, linking.rng, linking.staged
+        self._credential, self.rows = credential, dict(rows)
         self.name = credential.name if credential is not None else provider.options.name
         self.state = LinkState(since_ns=clock.mono_ns())
         self.subscriptions = Subscriptions()

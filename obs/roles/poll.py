@@ -43,6 +43,7 @@ from obs.roles.asking import Asking
 from obs.roles.day_events import DayEvents
 from obs.roles.holidays import keep_checking
 from obs.roles.notes import Notes
+from obs.roles.polling import Polling
 from obs.roles.selection import Selection, Tail, keep_selecting
 from obs.roles.strain import Machine, Strain, keep_level
 from obs.roles.sweeps import Sweeps
@@ -135,13 +136,11 @@ class Poll:
         except TimeoutError:  # standing hours, and no memory of the last sweep, are better than no poll
             log.error("disk_hangs", seconds=_DISK_S)
         asking = self._asking = Asking(self._provider, self._tokens, pace, log)
-        universes = Universes(asking, config, self._data_dir, self._calendar_now, pace, self._emit, log, self._cell)
+        polling = Polling(asking, config, self._calendar_now, pace, self._emit, log)
+        universes = Universes(polling, self._data_dir, self._cell)
         selection = Selection(self._provider, config, board, self._events, self._data_dir, None, pace, log)
         swing = Producer(attach_ring(self._session.rings["swing"], SWING, self._session.session_id))
-        sweeps = Sweeps(
-            asking, universes, config, swing, notes, self._calendar_now, pace, self._emit, log, self._session.session_id,
-            level=lambda: strain.level, on_swept=selection.swept,
-        )  # fmt: skip
+        sweeps = Sweeps(polling, universes, swing, notes, level=lambda: strain.level, on_swept=selection.swept)
 
         def renew(universe: Universe) -> None:
             selection.renew(universe)
@@ -153,7 +152,7 @@ class Poll:
             ("universe", universes.keep),
             ("sweeps", sweeps.run),
             ("selection", lambda: keep_selecting(selection, ticks, pace)),
-            ("holidays", lambda: keep_checking(asking, config, self._calendar_now, notes, pace, self._emit, log)),
+            ("holidays", lambda: keep_checking(polling, notes)),
             ("calendar", self._keep_calendar),
         ]
 

@@ -27,10 +27,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from obs.clock import NS, Pace
+from obs.clock import NS
 from obs.config import ProviderConfig
 from obs.errors import ObsError
-from obs.log import Log
 from obs.market.calendar import ALWAYS, Calendar
 from obs.market.universe import Universe
 from obs.providers.base import Auth, Call
@@ -38,9 +37,10 @@ from obs.record.events import gap_payload
 from obs.record.quotes import BAR_S, Candle, merge_quotes, unknown_quotes
 from obs.record.schema import BAR_SOURCES, MARKETS, SWING, VENUES
 from obs.ring import Producer
-from obs.roles.asking import DEADLINE, UNKNOWN_SYMBOL, Asking
+from obs.roles.asking import DEADLINE, UNKNOWN_SYMBOL
 from obs.roles.notes import Notes
-from obs.roles.universes import Emit, Universes, date_of
+from obs.roles.polling import Polling
+from obs.roles.universes import Universes, date_of
 
 BAR_NS: Final = BAR_S * NS
 QUOTE_S: Final = BAR_S / 4
@@ -93,14 +93,13 @@ class Sweeps:
     """Runs Track A of one provider. Safety: one event loop; the producer of the ring "swing"."""
 
     def __init__(
-        self, asking: Asking, universes: Universes, config: ProviderConfig, swing: Producer, notes: Notes, calendar: Callable[[], Calendar],
-        pace: Pace, emit: Emit, log: Log, session_id: str, *, level: Callable[[], int] = lambda: 0,
+        self, polling: Polling, universes: Universes, swing: Producer, notes: Notes, *, level: Callable[[], int] = lambda: 0,
         on_swept: Callable[[np.ndarray, int, int], None] | None = None,
     ) -> None:  # fmt: skip
         """`on_swept`: called with QUOTE rows in the order of the universe (NaN price where it failed), begin and end (wall ns)."""
-        self._asking, self._universes, self._config, self._swing = asking, universes, config, swing
-        self._notes, self._calendar, self._pace, self._emit, self._log = notes, calendar, pace, emit, log
-        self._session_id, self._level = session_id, level
+        self._asking, self._config, self._calendar = polling.asking, polling.config, polling.calendar
+        self._pace, self._emit, self._log = polling.pace, polling.emit, polling.log
+        self._universes, self._swing, self._notes, self._level = universes, swing, notes, level
         self.on_swept = on_swept
         self._last_ns = 0  # end of the last bar that was swept, or told as a gap
         self._offset_ns = 0  # wall clock - monotonic clock at the last look
@@ -347,8 +346,8 @@ class Sweeps:
 
     def _gap(self, reason: str, start_ns: int, end_ns: int, *, lost: int | None = None, **more: Any) -> None:
         payload = gap_payload(
-            start_ns=start_ns, end_ns=end_ns, scope="swing", reason=reason, session_id=self._session_id, provider=self._config.name,
-            ring="swing", lost=lost, **more,
+            start_ns=start_ns, end_ns=end_ns, scope="swing", reason=reason, session_id=self._swing.ring.session_id,
+            provider=self._config.name, ring="swing", lost=lost, **more,
         )  # fmt: skip
         self._emit("gap_marker", payload, start_ns=start_ns, end_ns=end_ns)
         self._log.error("swing_gap", reason=reason, start_ns=start_ns, end_ns=end_ns, **more)

@@ -17,32 +17,25 @@ import asyncio
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
-from obs.clock import NS, Pace
+from obs.clock import NS
 from obs.config import ProviderConfig
 from obs.errors import ConfigError, ObsError
-from obs.log import Log
 from obs.market import universe as u
 from obs.market.calendar import ALWAYS, Calendar
 from obs.market.universe import Universe
 from obs.providers.base import Auth, Call
 from obs.record.instruments import Instrument
-from obs.roles.asking import Asking
+from obs.roles.polling import Polling
 
 LEAD_S: Final = 1800  # before the regular opening. Source: KIS sheet: masters are made anew each day, the hour is not documented
 GOOD, STALE, NONE = 0, 1, 2  # counter "universe" of poll
 _LOOK_S: Final = 1.0
 _RETRY_S: Final = (10.0, 30.0, 60.0, 120.0, 300.0)  # after a failure; the last one for ever
 _CALL_S: Final = 60.0  # for one call with its repetitions
-
-
-class Emit(Protocol):
-    """Publish an event of poll's: obs.record.events.make_event with its arguments, `ts` = now."""
-
-    def __call__(self, kind: str, payload: dict[str, object], *, symbol: str = "", start_ns: int = 0, end_ns: int = 0) -> None: ...
 
 
 def date_of(day: int) -> date:
@@ -62,13 +55,11 @@ def day_of(config: ProviderConfig, calendar: Calendar, now_ns: int) -> tuple[int
 class Universes:
     """Keeps `current`. Safety: one event loop; files are read and written, and lists parsed, by threads."""
 
-    def __init__(
-        self, asking: Asking, config: ProviderConfig, data_dir: Path, calendar: Callable[[], Calendar], pace: Pace, emit: Emit,
-        log: Log, cell: np.ndarray | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, polling: Polling, data_dir: Path, cell: np.ndarray | None = None) -> None:
         """`cell`: the counters of poll, whose "universe" tells the monitor."""
-        self._asking, self._config, self._data_dir, self._calendar = asking, config, data_dir, calendar
-        self._pace, self._emit, self._log, self._cell = pace, emit, log, cell
+        self._asking, self._config, self._calendar = polling.asking, polling.config, polling.calendar
+        self._pace, self._emit, self._log = polling.pace, polling.emit, polling.log
+        self._data_dir, self._cell = data_dir, cell
         self._takers: list[Callable[[Universe], None]] = []
         self._day = 0  # for which the files have been looked at
         self._failed = 0

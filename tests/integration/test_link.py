@@ -24,7 +24,7 @@ from obs.market.calendar import Calendar
 from obs.providers.base import ProviderOptions
 from obs.providers.registry import make_provider
 from obs.roles import link as module
-from obs.roles.link import Link
+from obs.roles.link import Link, Linking
 from obs.roles.subscriptions import Standing
 
 ATTEMPTS = 100
@@ -113,10 +113,8 @@ def make_link(rig: Rig, port: int, log: Log) -> Link:
         "upbit", ProviderOptions("upbit", market, venue, channels, 41, f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}")
     )
     rig.feed()
-    return Link(
-        rig.provider, rig.recorder, None, {symbol: row for row, symbol in enumerate(rig.symbols, 1)}, Calendar, rig.board, rig.clock, log,
-        "always", Random(1), rig.recorder.process,
-    )  # fmt: skip
+    linking = Linking(rig.provider, rig.recorder, Calendar, rig.board, rig.clock, log, "always", Random(1), rig.recorder.process)
+    return Link(linking, None, {symbol: row for row, symbol in enumerate(rig.symbols, 1)})
 
 
 def free_port() -> int:

@@ -22,7 +22,7 @@ from obs.log import Log
 from obs.market.calendar import Calendar
 from obs.providers.base import Context
 from obs.record.schema import HAS_QUOTE, INPUT, INPUT_TICKER, QUALITIES
-from obs.roles.link import Link
+from obs.roles.link import Link, Linking
 from obs.roles.placing import MOST_ROWS, Placing, Share, plan, rows_for
 from obs.roles.recorder import Recorder, Rings
 from obs.roles.subscriptions import Pair, Standing, Subscriptions
@@ -570,6 +570,10 @@ def test_killed_again_and_again_the_whole_ledger_closes(seed: int, tape: bool, d
 # --- links and their gaps, without a socket
 
 
+def linked(rig: Rig, log: Log) -> Linking:
+    return Linking(rig.provider, rig.recorder, Calendar, rig.board, rig.clock, log, "always", random.Random(1), rig.recorder.process)
+
+
 class Links:
     """Links of a feed that are opened and closed by hand."""
 
@@ -579,13 +583,8 @@ class Links:
         self.clock = self.rig.clock
         self.descriptor = os.open(os.devnull, os.O_WRONLY)
         self.log = Log("feed", "kis", descriptor=self.descriptor)
-        self.links = [
-            Link(
-                self.rig.provider, self.rig.recorder, None, {}, Calendar, self.rig.board, self.clock, self.log, "always", random.Random(1),
-                self.rig.recorder.process, most,
-            )
-            for most in slots
-        ]  # fmt: skip
+        linking = linked(self.rig, self.log)
+        self.links = [Link(linking, None, {}, most) for most in slots]
         self.placing = Placing(self.rig.provider, self.rig.recorder, self.links, self.log)
         self.version = 0
 
@@ -781,9 +780,7 @@ def test_who_fails_and_comes_later_is_confirmed_by_its_first_frame(tmp_path: Pat
     descriptor = os.open(os.devnull, os.O_WRONLY)
     log = Log("feed", "upbit", descriptor=descriptor)
     rows = {symbol: row for row, symbol in enumerate(rig.symbols, 1)}
-    link = Link(
-        rig.provider, rig.recorder, None, rows, Calendar, rig.board, rig.clock, log, "always", random.Random(1), rig.recorder.process
-    )
+    link = Link(linked(rig, log), None, rows)
     number = 0
 
     def hear(*symbols: str) -> None:

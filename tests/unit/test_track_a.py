@@ -23,6 +23,7 @@ from obs.ring import Producer, create_ring, fence
 from obs.roles.asking import Asking
 from obs.roles.holidays import disagreements
 from obs.roles.notes import Notes
+from obs.roles.polling import Polling
 from obs.roles.sweeps import BAR_NS, Sweeps, bars_between
 from obs.roles.tokens import Tokens
 from obs.roles.universes import Universes, date_of, day_of
@@ -123,11 +124,10 @@ class Floor:
         self.notes = Notes(tmp_path, "kis", self.log)
         provider = KisProvider(ProviderOptions("kis", "kr_stocks", "krx", ("trade",), 41, "http://127.0.0.1:1", "ws://127.0.0.1:1"))
         asking = Asking(provider, Tokens(provider, [], self.board, self.pace, self.log), self.pace, self.log)
-        universes = Universes(asking, self.config, tmp_path, lambda: FRIDAY, self.pace, self.emit, self.log)
+        polling = Polling(asking, self.config, lambda: FRIDAY, self.pace, self.emit, self.log)
+        universes = Universes(polling, tmp_path)
         self.ring = create_ring(tmp_path / "swing", SWING, 16, SESSION, "swing", 1)
-        self.sweeps = Sweeps(
-            asking, universes, self.config, Producer(self.ring), self.notes, lambda: FRIDAY, self.pace, self.emit, self.log, SESSION
-        )
+        self.sweeps = Sweeps(polling, universes, Producer(self.ring), self.notes)
 
     def emit(self, kind: str, payload: dict[str, Any], *, symbol: str = "", start_ns: int = 0, end_ns: int = 0) -> None:
         self.events.append((kind, payload))
