@@ -112,3 +112,7 @@ class SegmentCorrupt(ObsError):
 
 class DiskTrouble(ObsError):
     """Wait and alarm: the disk is full, or a write or fsync failed; nothing after the last durable point counts."""
+
+
+class FileGone(ObsError):
+    """Begin anew, from what is on disk and in the rings: a file was removed or moved while it was written, and all in it with it."""

@@ -63,7 +63,7 @@ def require_provider(config: Config, provider: str | None) -> None:
 
 
 def other_dates(config: Config, provider: str | None, date: str | None) -> str:
-    """Return what to say of a path date of which there is nothing at all, if there is something of a day before or after; else ""."""
+    """Return what to say of a path date of which there is nothing at all; else ""."""
     if date is None:
         return ""
     from obs.monitor.day import zone_of
@@ -75,8 +75,10 @@ def other_dates(config: Config, provider: str | None, date: str | None) -> str:
         for one in _dates(config.data_dir, name):
             known.setdefault(one, []).append(name)
     near = [max((one for one in known if one < date), default=""), min((one for one in known if one > date), default="")]
-    if date in known or not any(near):
+    if date in known:
         return ""
+    if not any(near):
+        return f"there is nothing of {date}, nor of any other day"
     there = " and ".join(f"{one} ({', '.join(known[one])})" for one in near if one)
     return f"there is nothing of {date}; the nearest days that have anything: {there}. A date is a day of the market ({', '.join(zones)})"
 

@@ -21,7 +21,7 @@ EXAMPLES: Final = """\
 EXITS: Final = {
     EXIT_GOOD: "every line was printed",
     EXIT_FOUND: "something did not read; stderr names the place",
-    EXIT_UNKNOWN: "there is no such archive",
+    EXIT_UNKNOWN: "there is no such archive, or nothing at all of that date",
 }
 
 
@@ -32,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    """Print every line that reads; say on stderr what does not, and return 1 then."""
+    """Print every line that reads; say on stderr what does not, and return 1 then; 4 of a day of which there is nothing."""
     if args.paths:
         files = archive.named_files(args.paths)
     else:
         archive.require(config.data_dir, args.provider)
         files = archive.archive_files(config.data_dir, args.provider, args.date, (args.dataset,))
-    damaged = read = 0
+    damaged = read = printed = 0
     with through("cat", files, wanted=goes_to_file()) as shown:
         for path in shown:
             read += 1
@@ -47,9 +47,12 @@ def run(args: argparse.Namespace, config: Config) -> int:
                     damaged += 1
                     complain("cat", f"{path}: {block}")
                 else:
-                    sys.stdout.buffer.write(block)
+                    printed += sys.stdout.buffer.write(block)
     if not read and not args.paths and (hint := archive.other_dates(config, args.provider, args.date)):
         complain("cat", hint)
+        return EXIT_UNKNOWN
+    if args.symbol is not None and not printed and not damaged:
+        complain("cat", f"nothing was recorded of {args.symbol}; files read: {read}")
     return EXIT_FOUND if damaged else EXIT_GOOD
 
 

@@ -1,7 +1,7 @@
 """`obs check`: the preflight. Would a collector with this configuration start here, and hold?
 
 Each look gives a Finding: good, warning (it will run; an operator should know), wrong (it will not, or will lose data), or
-unknown (could not look). Nothing is changed but a scratch file that is removed again; an embedded database that is down is
+unknown (could not look). Nothing is changed but a scratch file, or folder, that is removed again; an embedded database that is down is
 started for its look and stopped again.
 """
 
@@ -100,10 +100,19 @@ def configuration(config: Config) -> Iterator[Finding]:
 
 def data_directory(data_dir: Path) -> Iterator[Finding]:
     """Judge the place itself, or where it will be made: kind of file system, room, writing and fsync."""
+    from obs.monitor.host import host_figures
+
     place = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
     if not place.is_dir():
         yield Finding("data directory", WRONG, f"{place} is not a folder")
         return
+    if place != data_dir:
+        try:
+            Path(tempfile.mkdtemp(dir=place, prefix=".obs-check-")).rmdir()
+        except OSError as error:
+            found = f"{data_dir} cannot be made in {place}: {error.strerror}"
+            yield Finding("data directory", WRONG, found, f"name a folder that uid {os.getuid()} can make, with --data or data_dir")
+            return
     kind = file_system(place)
     made = str(data_dir) if place == data_dir else f"{data_dir} (to be made)"
     if kind in MEMORY_FILE_SYSTEMS:
@@ -114,7 +123,8 @@ def data_directory(data_dir: Path) -> Iterator[Finding]:
         )
     else:
         yield Finding("data directory", GOOD, f"{made} on {kind or 'an unnamed file system'}")
-    total, _, free = shutil.disk_usage(place)
+    disk = host_figures(place)  # what `obs status` and the alarm go by
+    total, free = disk.disk_bytes, disk.disk_free_bytes
     state = WRONG if free < FREE_WRONG_BYTES else WARNING if free < total * FREE_WARNING_SHARE else GOOD
     yield Finding("free space", state, f"{free / 2**30:.1f} GiB of {total / 2**30:.1f} GiB", "" if state == GOOD else "free some")
     try:

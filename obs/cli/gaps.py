@@ -20,7 +20,7 @@ EXAMPLES: Final = """\
 EXITS: Final = {
     EXIT_GOOD: "listed; gaps are evidence, and no reason for another code",
     EXIT_FOUND: "a line does not read; stderr names the place",
-    EXIT_UNKNOWN: "there is no such archive, or no such provider",
+    EXIT_UNKNOWN: "there is no such archive, no such provider, or nothing at all of that date",
 }
 _COLOUR: Final = {"brief": "faint", "minor": "warning", "major": "wrong", "critical": "wrong"}
 
@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    """Print each gap once. Gaps are evidence, so they are no reason for exit code 1; a line that does not read is."""
+    """Print each gap once. Gaps are evidence, so they are no reason for exit code 1; a line that does not read is. A day of
+    which there is nothing has no gaps, and that is no all-clear: 4.
+    """
     archive.require(config.data_dir)
     archive.require_provider(config, args.provider)
     unreadable: list[str] = []
@@ -39,7 +41,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     gaps.sort(key=lambda gap: str(gap["gap_start_ts"]))
     for text in unreadable:
         complain("gaps", text)
-    if not gaps and (hint := archive.other_dates(config, args.provider, args.date)):
+    hint = "" if gaps else archive.other_dates(config, args.provider, args.date)
+    if hint:
         complain("gaps", hint)
     if gaps and args.symbol is not None and all(gap["symbol"] is None for gap in gaps):
         complain("gaps", f"no line names {args.symbol}: these are of all symbols")
@@ -48,9 +51,10 @@ def run(args: argparse.Namespace, config: Config) -> int:
         for at, gap in enumerate(gaps):
             print_json(gap | {"within": at in within})
     else:
-        _show(gaps)
+        if not hint:
+            _show(gaps)
         _show_open(config, args.provider, args.date)
-    return EXIT_FOUND if unreadable else EXIT_GOOD
+    return EXIT_FOUND if unreadable else EXIT_UNKNOWN if hint else EXIT_GOOD
 
 
 def _by_provider(gaps: list[dict[str, Any]]) -> dict[str, list[int]]:

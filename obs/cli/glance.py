@@ -31,6 +31,7 @@ RUNBOOK: Final = "ops/RUNBOOK.md"
 _DISK_FULL: Final = 0.8  # an anomaly day begins there
 WAIT: Final = "it starts or stops as ordered; wait a minute"
 LOSING: Final = "Do: it reconnects by itself; if it has not after two minutes, see ops/RUNBOOK.md#mute"
+BEGINNING: Final = "Do: wait for the first record, which ends it; if none has come after two minutes, see ops/RUNBOOK.md#restart"
 START: Final = "start it with systemctl start obs.target, python -m obs.supervisor, or ops/run for the demo"
 
 
@@ -47,8 +48,8 @@ def verdict(status: dict[str, Any]) -> Line:
     health = status["health"]
     if health["ok"]:
         told, whole = _recording(status)
-        if any(one["losing"] for one in status["providers"]):
-            return Line(f"YELLOW  {told}; health is green as yet. {LOSING}", "warning")
+        if reasons := {loss["reason"] for one in status["providers"] for loss in one["losing"]}:
+            return Line(f"YELLOW  {told}; health is green as yet. {BEGINNING if reasons == {'restart'} else LOSING}", "warning")
         if whole:
             return Line(f"GREEN  {told}; nothing is wrong", "good")
         return Line(f"YELLOW  {told}; health is green, but not every symbol is confirmed. Do: see which with `obs slots`", "warning")

@@ -40,7 +40,9 @@ CONFIGURATION: Final = "The configuration is --config, else OBS_CONFIG, else ./o
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    args = parser((name,) if (name := _named(words)) else COMMANDS).parse_args(words)
+    args, unknown = parser((name,) if (name := _named(words)) else COMMANDS).parse_known_args(words)
+    if unknown:
+        args.usage.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the command's own usage, not that of `obs`
     signal.signal(signal.SIGTERM, _end)
     try:
         config = load(args.config, data=args.data, environ=os.environ)
@@ -101,6 +103,7 @@ def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
             parents=[shared],
         )
         module.add_arguments(command)
+        command.set_defaults(usage=command)
     return made
 
 

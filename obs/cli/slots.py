@@ -12,9 +12,9 @@ from obs.clock import NS, SYSTEM
 from obs.config import Config, ProviderConfig
 from obs.config.process import lock_path
 from obs.config.venues import SYMBOLS
-from obs.errors import EXIT_GOOD, EXIT_UNKNOWN, ConfigError, SchemaMismatch
+from obs.errors import EXIT_FOUND, EXIT_GOOD, EXIT_UNKNOWN, ConfigError, SchemaMismatch
 from obs.market import universe as universes
-from obs.market.pins import Pins, change_pins, pins_path
+from obs.market.pins import Pins, change_pins, pins_path, read_pins
 from obs.record.events import iso_ms
 
 HELP: Final = "show who has a slot and why; pin or exclude a symbol"
@@ -26,7 +26,12 @@ EXAMPLES: Final = """\
   obs slots exclude 000660 --provider kis
   obs slots include 000660
   tail -f data/system/overflow/kis/*_overflow.jsonl | jq -c '[.rank, .symbol, .candidate_score, .decision_reason]'"""
-EXITS: Final = {EXIT_GOOD: "shown, or changed", EXIT_UNKNOWN: "it does not run here: no slot is known, or only those of the last life"}
+EXITS: Final = {
+    EXIT_GOOD: "shown, or changed",
+    EXIT_FOUND: "there was nothing to take back",
+    EXIT_UNKNOWN: "it does not run here: no slot is known, or only those of the last life",
+}
+_TAKEN_BACK: Final = {"unpin": "pinned", "include": "excluded"}
 ACTIONS: Final = ("pin", "unpin", "exclude", "include")
 _COLOUR: Final = {"confirmed": "good", "refused": "wrong", "failed": "wrong"}
 
@@ -38,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    """Show the slots; 0, or 4 if nothing is known of any. Or change the operator's file; 0."""
+    """Show the slots; 0, or 4 if nothing is known of any. Or change the operator's file; 0, or 1 if nothing was to be taken back."""
     archive.require(config.data_dir)
     if args.action is None:
         return _show(config, args.provider, args.json)
     if args.symbol is None:
-        raise ConfigError(f"obs slots {args.action}: which SYMBOL?")
+        raise ConfigError(f"{args.action} which SYMBOL?")
     return _act(args, config)
 
 
@@ -51,15 +56,19 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 
 def _act(args: argparse.Namespace, config: Config) -> int:
-    provider = _chosen(config, args.provider, args.symbol)
+    back = _TAKEN_BACK.get(args.action)
+    provider = _holder(config, args.provider, args.symbol, back) if back else _chosen(config, args.provider, args.symbol)
+    if provider is None:
+        complain("slots", f"{args.symbol} is not {back}{f' of {args.provider}' if args.provider else ''}")
+        return EXIT_FOUND
     pins = change_pins(pins_path(config.data_dir, provider.name), lambda pins: change(pins, args.action, args.symbol))
     if args.json:
         print_json({"provider": provider.name, "pinned": pins.pinned, "excluded": pins.excluded})
         return EXIT_GOOD
     said = f"{provider.name}: pinned {', '.join(pins.pinned) or 'none'}; excluded {', '.join(pins.excluded) or 'none'}"
     print(said)
-    known = universes.newest_before(config.data_dir, provider.market, 99_999_999)
-    if args.action == "pin" and known is not None and args.symbol not in known.symbols:
+    known = universes.newest_before(config.data_dir, provider.market, 99_999_999) if args.action == "pin" else None
+    if known is not None and args.symbol not in known.symbols:
         complain("slots", f"{args.symbol} is not in the universe of {known.day}: it gets its slot, but no sweep tells of it")
     if not _runs(config, provider.name):
         complain("slots", f"{provider.name} does not run here: obeyed from its next start on")
@@ -77,14 +86,29 @@ def change(pins: Pins, action: str, symbol: str) -> Pins:
     return Pins(pinned, pins.excluded) if action == "unpin" else Pins(pins.pinned, excluded)
 
 
+def _holder(config: Config, name: str | None, symbol: str, back: str) -> ProviderConfig | None:
+    """Return the provider in whose `pinned` or `excluded` a symbol stands, also one that selects nothing any more; None if in none."""
+    from obs.monitor.slots import foreign
+
+    suffix = pins_path(config.data_dir, "").name
+    names = sorted(path.name.removesuffix(suffix) for path in (config.data_dir / "state").glob(f"*{suffix}"))
+    if name is not None and name not in names:
+        _section(config, name)
+    found = [one for one in names if name in (None, one) and symbol in getattr(read_pins(pins_path(config.data_dir, one)), back)]
+    if len(found) > 1:
+        raise ConfigError(f"{symbol} is {back} of {', '.join(found)}: name one with --provider")
+    return config.provider(found[0]) or foreign(config.data_dir, found[0]) if found else None
+
+
+def _section(config: Config, name: str) -> ProviderConfig:
+    if (found := config.provider(name)) is None:
+        raise ConfigError(f"no section providers.{name}; there are: {_names(config.providers)}")
+    return found
+
+
 def _chosen(config: Config, name: str | None, symbol: str) -> ProviderConfig:
     """Return the provider that a symbol is meant for. Raises ConfigError where that is not plain, or where nothing selects."""
-    if name is not None and (named := config.provider(name)) is not None:
-        candidates: tuple[ProviderConfig, ...] = (named,)
-    elif name is not None:
-        raise ConfigError(f"no section providers.{name}; there are: {_names(config.providers)}")
-    else:
-        candidates = config.planned()
+    candidates = config.planned() if name is None else (_section(config, name),)
     selecting = [one for one in candidates if one.selects]
     if not selecting:
         listed = f"; {_names(candidates)} list their symbols themselves" if candidates else ""

@@ -59,6 +59,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
         newest = sorted([*newest, *(line for line in missed if _when(line) >= _when(newest[0]))], key=_when)
     show(newest)
     if not args.follow:
+        if followers and args.symbol is not None and args.lines and not newest:
+            complain("tail", f"nothing was recorded of {args.symbol} in the two newest days")
         return EXIT_GOOD if followers else EXIT_UNKNOWN
     try:
         while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -103,17 +103,28 @@ def start_problems(config: Config, environ: Mapping[str, str], *, provider: str 
         planned = config.planned()
     if not planned:
         problems.append(f"{source}: providers: none is enabled; add a section such as [providers.upbit], or start with --demo")
+    held: list[tuple[ProviderConfig, Secret]] = []
     for item in planned:
         if item.selects and (why := _unselected(item)):
             most = item.slots * max(1, len(item.credentials))
             problems.append(f"{source}: providers.{item.name}.symbols = []: list 1 to {most} symbols, they cannot be selected: {why}")
         try:
-            read_secrets(item, environ)
+            held += [(item, secret) for secret in read_secrets(item, environ)]
         except ConfigError as error:
             problems += [f"{source}: {problem}" for problem in error.problems]
+    problems += [f"{source}: {problem}" for problem in _shared_keys(held)]
     if config.is_demo and config.demo.source == "recordings" and config.demo.recordings is None:
         problems.append(f'{source}: demo.source = "recordings": name their folder with --recordings')
     return problems
+
+
+def _shared_keys(held: Sequence[tuple[ProviderConfig, Secret]]) -> Iterator[str]:
+    """Yield each credential that has the key of one before it, whatever its name: each of them would end the other's connection."""
+    first: dict[tuple[str, str], str] = {}
+    for provider, secret in held:
+        place = f"providers.{provider.name}.credentials"
+        if (other := first.setdefault((provider.type, secret.key), f"{secret.name} of {place}")) != f"{secret.name} of {place}":
+            yield f"{place}: {secret.name} has the same key as {other}: one key allows one connection"
 
 
 def _unselected(provider: ProviderConfig) -> str:

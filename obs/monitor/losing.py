@@ -1,9 +1,10 @@
 """What is being lost right now, as far as looks can tell: a gap line is written when its loss has ended, this speaks of it until then.
 
 Pure memory of looks. A link that has lost its connection loses from the last message on, as its gap line will say, until it is connected
-and has subscribed again; what a feed that died loses goes on until the next one has done so. A market that is closed and a link for which
-nothing is wanted lose nothing; of an ordered stop, which somebody knows of, the next start tells. A connection that is open but silent in
-regular hours may be losing: that is told after SILENT_S, as not sure, for the feed itself decides later, and by the pace of the venue.
+and has subscribed again; what a feed that died loses goes on until the next one has done so, and has its first record. A market that is
+closed and a link for which nothing is wanted lose nothing; of an ordered stop, which somebody knows of, the next start tells. A
+connection that is open but silent in regular hours may be losing: that is told after SILENT_S, as not sure, for the feed itself decides
+later, and by the pace of the venue.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Losses:
             for link in provider.links:
                 if link.get("pid") == feed.pid:  # else the board still holds the words of the feed before this one
                     self._link(name, link, now_ns, mono_ns)
+                    if link.get("restart_ns"):  # owed by the feed, whoever of us has seen it begin
+                        known[_ALL] = Loss(None, "restart", int(link["restart_ns"]))
         elif feed.pid and _ALL not in known:
             known[_ALL] = Loss(None, "restart", self._begun(name, _ALL, now_ns - int((feed.beat_age_s or 0) * NS)))
         return self._told(provider, feed)

@@ -215,15 +215,15 @@ class _Feed:
             self._shown_slots = actual
             self._board["actual"].write_json(actual | {"ns": self._clock.wall_ns()})
 
-    @staticmethod
-    def _shown(link: Link) -> dict[str, object]:
-        state = link.state
+    def _shown(self, link: Link) -> dict[str, object]:
+        state, restart = link.state, self._recorder.restart
         return {
             "name": link.name, "pid": os.getpid(), "connected": state.connected, "since_mono_ns": state.since_ns,
             "connection_no": state.connection_no, "attempt": state.attempt, "reconnects": state.reconnects,
             "last_reason": state.last_reason, "closed_market": state.closed_market,
             "waiting": not link.rows, "subscribed": len(link.subscriptions.of(Standing.CONFIRMED)),
             "wanted": len(link.subscriptions.pairs), "refused": link.subscriptions.silent_symbols(),
+            "restart_ns": None if restart is None else restart.start_ns,
         }  # fmt: skip
 
     async def _close(self, tasks: list[asyncio.Task[None]]) -> None:

@@ -195,6 +195,14 @@ class Disk:
         self.fsync_folder(path.parent)
 
     @staticmethod
+    def has_name(fd: int, path: Path) -> bool:
+        """Tell whether `path` still names the file of `fd`: somebody may have removed or moved it, or a folder above it."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(fd))
+        except OSError:
+            return False
+
+    @staticmethod
     def close(fd: int) -> None:
         """Close a descriptor; what close says is of no use: everything that counts was synced before."""
         try:

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from obs.errors import DiskTrouble
+from obs.errors import DiskTrouble, FileGone
 from obs.segment.disk import Disk, Progress, silent
 from obs.segment.format import TORN_SUFFIX, free_suffixed
 from obs.segment.writer import LocalClock
@@ -90,7 +90,10 @@ class TextLog:
         self._pending.append((self._name_of(ts_ns), line))
 
     def flush(self) -> None:
-        """Make every appended line durable. Raises DiskTrouble: lines not durable stay buffered for the next flush."""
+        """Make every appended line durable. Raises DiskTrouble: lines not durable stay buffered for the next flush.
+
+        Raises FileGone, before it writes: what was durable in the open file is so no more; begin anew from what is there.
+        """
         while self._pending:
             name = self._pending[0][0]
             count = next((at for at, (other, _) in enumerate(self._pending) if other != name), len(self._pending))
@@ -105,8 +108,12 @@ class TextLog:
 
     def _write(self, name: str, data: bytes) -> None:
         if self._uncut is not None:
+            if not self._uncut[0].exists():
+                raise FileGone("a text log was removed or moved", path=str(self._uncut[0]), size=self._uncut[1])
             self._disk.cut(*self._uncut)
             self._uncut = None
+        if self._path is not None and not self._disk.has_name(self._fd, self._path):
+            raise FileGone("a text log was removed or moved while it was open", path=str(self._path), size=self._size)
         path = self._folder / name
         if path != self._path:
             self.close()

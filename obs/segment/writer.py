@@ -30,7 +30,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import orjson
 
-from obs.errors import DiskTrouble
+from obs.errors import DiskTrouble, FileGone
 from obs.segment.disk import Disk, Progress, silent
 from obs.segment.format import FRAME_BYTES, OPEN_SUFFIX, Series, compressor, free_path
 from obs.segment.manifest import Sealed, Tally, append_manifest
@@ -209,7 +209,8 @@ class SegmentWriter:
         """End the frame, make everything appended durable, and return `durable_seq`.
 
         A gap line without a record behind it waits for one (or for `seal`). Raises DiskTrouble: then what is not durable is
-        still buffered, and the next flush writes it into a new file.
+        still buffered, and the next flush writes it into a new file. Raises FileGone: what was durable in the open file is so no
+        more; only another writer, which begins with what is there, can write it again.
         """
         self._finish()
         if self._parts:
@@ -306,6 +307,7 @@ class SegmentWriter:
     def _write(self, part: _Part) -> None:
         file = self._file
         assert file is not None
+        self._require_name(file)
         data = b"".join(part.frames)
         try:
             self._disk.write_all(file.fd, file.path, file.size, data)
@@ -335,9 +337,15 @@ class SegmentWriter:
     def _close(self, *, uncut: bool) -> None:
         file = self._file
         assert file is not None
+        if not uncut:
+            self._require_name(file)
         self._disk.close(file.fd)
         self._closing.append(_Closing(file.path, file.size, file.sha256.hexdigest(), file.tally, uncut))
         self._file = None
+
+    def _require_name(self, file: _File) -> None:
+        if not self._disk.has_name(file.fd, file.path):
+            raise FileGone("an open segment was removed or moved", path=str(file.path), size=file.size)
 
     def _finish(self) -> None:
         """Bring every closed file to sealed; stops at the first failure and goes on there next time."""
@@ -348,6 +356,8 @@ class SegmentWriter:
                     self._disk.unlink(closing.path)
                     self._closing.pop(0)
                     continue
+                if not closing.path.exists():
+                    raise FileGone("a segment was removed or moved before it was sealed", path=str(closing.path), size=closing.size)
                 self._disk.cut(closing.path, closing.size)
                 closing.uncut = False
             self._seal(closing)
@@ -361,6 +371,8 @@ class SegmentWriter:
         if not closing.renamed:
             if closing.path.exists():
                 self._disk.rename_sealed(closing.path, closing.sealed_path)
+            elif not closing.sealed_path.exists():
+                raise FileGone("a segment was removed or moved before it was sealed", path=str(closing.path), size=closing.size)
             self._disk.fsync_folder(folder)
             closing.renamed = True
         series = self._series

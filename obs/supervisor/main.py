@@ -19,14 +19,14 @@ import orjson
 from obs.clock import NS, SYSTEM
 from obs.config import Config, demo_config, demo_environ, load, require_start
 from obs.config.options import DEFAULT_DATA_DIR, DEFAULT_DEMO_DATA_DIR
-from obs.errors import EXIT_CONFIG, EXIT_FOUND, EXIT_GOOD, ConfigError, ObsError, OwnedElsewhere
+from obs.errors import EXIT_FOUND, EXIT_GOOD, ConfigError, ObsError, OwnedElsewhere
 from obs.log import Log
 from obs.supervisor import simulators
 from obs.supervisor.adopted import Adopted
 from obs.supervisor.calendar import CalendarRenewal
 from obs.supervisor.database import Database
 from obs.supervisor.limits import require_limits
-from obs.supervisor.locks import Ownership
+from obs.supervisor.locks import Ownership, writing
 from obs.supervisor.notify import Notifier, Pulse, journal_stream, watchdog_s
 from obs.supervisor.plan import Plan, plan
 from obs.supervisor.process import Child
@@ -91,14 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = _configure(arguments)
         chosen = plan(config, arguments.provider, arguments.services)
         require_limits(len(chosen.providers), config.ring.max_sessions)
-    except ConfigError as error:
+    except ObsError as error:
         print(f"obs: {error}", file=sys.stderr)
-        return EXIT_CONFIG
+        return error.exit_code
     log = Log("supervisor", arguments.provider or "", journal=journal_stream())
     try:
         return _Run(config, chosen, arguments.seconds, log, as_json=arguments.json).run()
     except ObsError as error:
-        if not sys.stderr.isatty():
+        if not (sys.stderr.isatty() or isinstance(error, ConfigError)):
             log.error("supervisor_failed", error=type(error).__name__, text=str(error))
         else:
             log.close()  # what it has to say comes first
@@ -126,7 +126,8 @@ def _configure(arguments: argparse.Namespace) -> Config:
             raise ConfigError("no script", problems=[f"{named}: a file of script lines"])
         if script is not None:
             simulators.check_script(script)
-        _refuse_real_data(config.data_dir)
+        with writing(config.data_dir):
+            _refuse_real_data(config.data_dir)
         recordings = Path(arguments.recordings).resolve() if arguments.recordings else None
         if recordings is not None and not recordings.is_dir():
             raise ConfigError("no recordings", problems=[f"--recordings = {arguments.recordings}: a folder that exists"])
@@ -163,7 +164,6 @@ class _Run:
             signal.signal(number, self._signalled)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         faulthandler.enable(2)  # systemd's watchdog sends SIGABRT: where it hung is then in the log
-        self._config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         owners = [Ownership(self._config.data_dir, name) for name in self._plan.owners]
         for owner in owners:
             owner.wait_for_children(_CHILDREN_S, lambda: self._log.info("waiting_for_children"))

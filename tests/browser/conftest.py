@@ -21,8 +21,8 @@ _NOTE = """
 window.said = new Set();
 window.losing = [];
 const of = [
-  "#health h1", "[data-reason=mute]", "[data-testid=provider-upbit] .state", "[data-testid=slot-upbit-KRW-BTC]", "#count-symbols",
-  "[data-testid=gapmap-upbit] tbody tr", "#count-gaps",
+  "#health h1", "#health .since", "[data-reason=mute]", "[data-testid=provider-upbit] .state", "[data-testid=slot-upbit-KRW-BTC]",
+  "#count-symbols", "[data-testid=gapmap-upbit] tbody tr", "#count-gaps",
 ];
 setInterval(async () => {
   const { getInstanceByDom } = await import("/assets/vendor/echarts/echarts.esm.min.js");

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import MARKED, SYMBOLS, TOKEN, Demo, Watched, settled
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from obs.monitor.health import TEXTS
 from tests.integration.supervised import until
@@ -47,6 +47,42 @@ LABELS: Final = CHART % """((labels) => [labels.map(({ style }) => style.text), 
   && chart.getOption().yAxis[0].data.includes(one.style.text)))"""
 PLACE: Final = CHART % "chart.convertToPixel({ xAxisIndex: 0, yAxisIndex: 0 }, value)"
 TELLS: Final = CHART % "chart.getZr().storage.getDisplayList().some(({ style }) => String(style.text ?? '').includes(value))"
+
+
+# Let a page hear something else than the monitor says: `heard` takes the name of an event and its value, and may change it.
+HEARS: Final = """
+const heard = %s;
+window.EventSource = class extends EventSource {
+  addEventListener(name, handler) {
+    super.addEventListener(name, (event) => {
+      const value = event.data && JSON.parse(event.data);
+      value && heard(name, value);
+      handler(value ? { data: JSON.stringify(value) } : event);
+    });
+  }
+};
+"""
+ONE_WAITS: Final = HEARS % """(name, value) => {
+  if (name === "status") {
+    value.health = { ...value.health, ok: true, details: [] };
+    value.providers = value.providers.filter((one) => one.name === "kis");
+  } else if (name === "ticks") {
+    delete value.kis?.["005930"];
+  }
+}"""
+# Both venues have said nothing for 45 s: one has been disconnected from for it, the other not yet.
+BOTH_MUTE: Final = HEARS % """(name, value) => {
+  if (name === "status") {
+    value.health = { ...value.health, ok: true, details: [] };
+    for (const one of value.providers) {
+      const gone = one.name === "upbit";
+      const loss = { link: null, reason: "mute", since_ms: Date.parse(value.ts) - 45000, sure: gone };
+      Object.assign(one, { open: true, connected: gone ? 0 : 1, losing: [loss], rates: { messages: 0, records: 82 } });
+    }
+  } else if (name === "ticks") {
+    delete value.upbit;
+  }
+}"""
 
 
 def number(text: str) -> float:
@@ -282,8 +318,8 @@ def test_the_axis_of_a_silent_provider_counts_in_whole_steps(dashboard: Page) ->
         assert len(ticks) == len(set(ticks)) >= 2, (most, ticks)
 
 
-def test_what_a_gap_explains_stands_behind_it(dashboard: Page) -> None:
-    """However the venue's counts came before the end of their silence; several are one line, which says that it is inside."""
+def test_what_a_gap_explains_is_one_line_that_says_so(dashboard: Page) -> None:
+    """In the list of gaps right behind what explains it, however the venue's counts came; in the feed each line in its time's order."""
     gap = {"event_type": "gap_marker", "provider": "kis", "session_id": "s", "event_ring": "event", "severity": "minor", "gap_seconds": 40}
     mute = gap | {"event_seq": 9, "reason": "mute", "symbol": None, "inside": None}
     mute |= {"gap_start_ts": "2026-01-22T00:00:10.000Z", "gap_end_ts": "2026-01-22T00:00:50.000Z"}
@@ -305,7 +341,7 @@ def test_what_a_gap_explains_stands_behind_it(dashboard: Page) -> None:
     assert dashboard.evaluate(bundles, [*alone, long_ago]) == [
         [counts[2]["gap_end_ts"], ["000002", "000001", "000000"]], [long_ago["gap_end_ts"], ["000000"]],
     ], "a silence that the program did not call one has counts alone"  # fmt: skip
-    texts, rows = dashboard.evaluate(
+    texts, times, rows = dashboard.evaluate(
         """async (lines) => {
       const { Events } = await import("/assets/events.js");
       const { gapTable } = await import("/assets/gaps.js");
@@ -314,14 +350,16 @@ def test_what_a_gap_explains_stands_behind_it(dashboard: Page) -> None:
       events.add(lines);
       events.draw();
       const of = (node, what) => [...node.querySelectorAll(what)].map((one) => one.textContent);
-      return [of(list, ".text"), of(gapTable(lines, "UTC", { fold: true }), "tbody tr")];
+      const times = [...list.querySelectorAll("time")].map((one) => one.dateTime);
+      return [of(list, ".text"), times, of(gapTable(lines, "UTC", { fold: true }), "tbody tr")];
     }""",
         [counts[0], later, *counts[1:], mute],
     )
     assert [re.sub(r" missing.*?,", "", text) for text in texts] == [
-        "all symbols: 40 s restart (minor)", "all symbols: 40 s connected, but silent (minor)",
-        "3 symbols: 52 s the venue counted more (inside another gap)",
+        "all symbols: 40 s restart (minor)", "3 symbols: 52 s the venue counted more (inside another gap)",
+        "all symbols: 40 s connected, but silent (minor)",
     ]  # fmt: skip
+    assert times == [later["gap_end_ts"], counts[2]["gap_end_ts"], mute["gap_end_ts"]]
     assert rows == [
         "00:01:00 – 00:01:0140 srestartall symbolsminor", "00:00:10 – 00:00:5040 sconnected, but silentall symbolsminor",
         "00:00:00 – 00:00:5252 sthe venue counted more (inside)3 symbolsminor",
@@ -361,7 +399,7 @@ def test_slots_can_be_looked_for(dashboard: Page) -> None:
     dashboard.fill("#search", "")
     all_live(dashboard)
     dashboard.check("#trouble")
-    expect(dashboard.locator(".slot:visible")).to_have_count(0)
+    expect(dashboard.locator(".slot:visible")).to_have_count(0, timeout=90_000)  # a venue may still be silent
 
 
 def test_language_and_theme_are_remembered(open_page: Open) -> None:
@@ -410,6 +448,59 @@ def test_a_wrong_token_is_told_and_the_right_one_leads_on(demo: Demo, open_page:
 # --- what goes wrong
 
 
+def symbols_of(page: Page, name: str) -> Locator:
+    facts = page.get_by_test_id(f"provider-{name}").locator("dl.facts > div")
+    return facts.filter(has=page.get_by_text("symbols recorded", exact=True)).locator("dd")
+
+
+def test_a_symbol_that_has_not_traded_is_no_fault_and_not_recorded(open_page: Open) -> None:
+    """Banner, count and card say the same of it, and nothing before anything is known."""
+    page = open_page("/login", viewport={"width": 360, "height": 740}).page
+    page.add_init_script(ONE_WAITS)
+    page.add_init_script("""
+      window.said = new Set();
+      new MutationObserver(() => window.said.add(document.querySelector("#health h1")?.textContent))
+        .observe(document, { subtree: true, childList: true, characterData: true });
+    """)
+    page.goto(page.url.removesuffix("login"))
+    health = page.get_by_test_id("health")
+    expect(health.locator("h1")).to_have_text("Healthy; 1 of 41 symbols not traded yet", timeout=90_000)
+    expect(health).to_have_class(re.compile("is-wait"))
+    expect(health.locator(".since")).to_be_empty()
+    expect(page.locator("#count-symbols")).to_have_text("40 of 41, 1 not traded yet")
+    expect(symbols_of(page, "kis")).to_have_text("40 of 41, 1 not traded yet")
+    expect(symbols_of(page, "kis")).to_have_class("warn")
+    expect(page.get_by_test_id("slot-kis-005930")).to_contain_text("no trade yet")
+    assert "Everything is being recorded" not in page.evaluate("[...window.said]")
+    wide_as_shown(page)
+    accessible(page)
+    page.get_by_test_id("lang").click()
+    expect(health.locator("h1")).to_have_text("정상, 41종목 중 1종목은 아직 체결이 없습니다")
+    expect(page.locator("#count-symbols")).to_have_text("40 / 41, 체결 전 1")
+    wide_as_shown(page)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_two_venues_that_say_nothing_are_both_told_and_since_when(open_page: Open, theme: str) -> None:
+    page = open_page("/login", color_scheme=theme).page
+    page.add_init_script(BOTH_MUTE)
+    page.goto(page.url.removesuffix("login"))
+    settled(page)
+    health = page.get_by_test_id("health")
+    title = f"Healthy, but 41 of {ALL} symbols are not being recorded; nothing from kis"
+    expect(health.locator("h1")).to_have_text(title, timeout=90_000)
+    told = r"{}: connected, but silent since .*\d\d:\d\d.* \(45 s\)"
+    expect(health.locator(".since")).to_have_text(re.compile(f"^{told.format('kis')} · {told.format('upbit')}$"))
+    expect(symbols_of(page, "kis")).to_have_text("41 of 41")
+    expect(symbols_of(page, "kis")).to_have_class("warn")
+    expect(symbols_of(page, "upbit")).to_have_text("0 of 41")
+    expect(symbols_of(page, "upbit")).to_have_class("bad")
+    accessible(page)
+    page.get_by_test_id("lang").click()
+    expect(health.locator("h1")).to_have_text(f"정상이지만 {ALL}종목 중 41종목이 기록되지 않고, kis에서 아무것도 오지 않습니다")
+    expect(health.locator(".since")).to_have_text(re.compile(r"^kis: 연결되었으나 수신 없음, .*\d\d:\d\d.*부터 \(45초\) · upbit: "))
+
+
 def seconds_of(time_of_day: str) -> float:
     return sum(float(part) * size for part, size in zip(time_of_day.split(":"), (3600, 60, 1), strict=True))
 
@@ -425,6 +516,7 @@ def test_a_mute_exchange_is_a_reason_and_then_a_gap(demo: Demo, mute: Any) -> No
     said = page.evaluate("[...window.said].filter(Boolean).map((text) => text.replace(/\\s+/g, ' '))")
     # Before the program calls it mute, the page shows that nothing comes.
     assert "Healthy so far, but nothing comes from upbit" in said
+    assert any(re.match(r"upbit: connected, but silent since \d\d:\d\d:\d\d \(\d", text) for text in said), "since when"
     assert "connected, but nothing comes" in said
     assert any("KRW-BTC" in text and "no messages" in text for text in said)
     (told, *_) = [text for text in said if "Connected, but silent · upbit" in text]

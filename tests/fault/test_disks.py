@@ -296,6 +296,29 @@ def test_fsync_fails(demo: Make, strace: Attach, dsn: str) -> None:
         assert verdict.sent == verdict.archived == verdict.database
 
 
+@pytest.mark.parametrize("what", ["scalp/kis/**/*.open", "system/events/kis/*.jsonl", "scalp"], ids=["segment", "events", "folder"])
+def test_files_taken_away(demo: Make, dsn: str, tmp_path: Path, what: str) -> None:
+    """What was durable in a file that is moved away while it grows is so no more: it is taken from the ring once again."""
+    one = demo(dsn=dsn, ring={"capacity": 131072})
+    one.start()
+    for provider in PROVIDERS:
+        one.more(provider, 1000)
+    one.caught_up()
+    writer = one.pid("archive", "kis")
+    taken = list(one.data.glob(what))
+    assert taken
+    for number, path in enumerate(taken):
+        path.rename(tmp_path / f"taken-{number}")
+    one.count("files taken away", len(taken))
+    until("it says so", lambda: any(line["error"] == "FileGone" and line["provider"] == "kis" for line in one.logged("role_failed")))
+    until("the archive writer begins anew", lambda: one.logged("archive_ready")[-1]["pid"] == one.pid("archive", "kis") != writer)
+    for provider in PROVIDERS:
+        one.more(provider, 500)
+    for verdict in one.finish().values():
+        assert not verdict.gaps, verdict.gaps
+        assert verdict.sent == verdict.archived == verdict.database
+
+
 @pytest.mark.parametrize("delay_s", [0.05, 5.0])
 def test_slow_fsync(demo: Make, strace: Attach, dsn: str, delay_s: float) -> None:
     """The feed does not notice; a writer is not killed for a call that takes longer than it may be silent; nothing is lost."""

@@ -18,7 +18,9 @@ import pytest
 from obs.clock import MINUTE_NS, NS
 from obs.monitor.audit import Report, run
 from obs.record.schema import TICK
+from obs.ring import Consumer, Producer, create_ring
 from obs.segment.sessions import sessions_path
+from obs.shm import block_path
 from tests.integration.audit_archive import (
     GAP,
     LOST,
@@ -427,9 +429,30 @@ def test_a_running_session_is_judged_up_to_where_every_sink_is(running: Archive,
     assert found["to"] == "2026-01-22T00:33:00.000Z"
     ledger = found["totals"]["providers"][PROVIDER]["rings"]["tick"]
     assert (ledger["loaded"], ledger["not_loaded"]) == (1250 - 15 - 1, RECORDS - 1250)
+    of_day = run(running.config, date="20260122", dsn=pg_dsn).to_json()["totals"]["providers"][PROVIDER]["rings"]["tick"]
+    assert (of_day["loaded"], of_day["not_loaded"]) == (ledger["loaded"], ledger["not_loaded"])
     with psycopg.connect(pg_dsn, autocommit=True) as conn:
         conn.execute("DELETE FROM scalp_ticks WHERE seq = 1249")
     assert run(running.config, dsn=pg_dsn).ok is False
+
+
+@pytest.mark.parametrize(("durable", "ok"), [(RECORDS, True), (RECORDS + 30, False)])
+def test_what_the_writer_has_archived_must_be_there(running: Archive, pg_dsn: str, tmp_path: Path, durable: int, ok: bool) -> None:
+    """A file that was taken away while it grew is no record that is on its way."""
+    running.load(pg_dsn)
+    config = dataclasses.replace(running.config, ring=dataclasses.replace(running.config.ring, dir=tmp_path))
+    path = block_path(config.ring.dir, config.data_dir, SESSION, "tick")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ring = create_ring(path, TICK, 4096, SESSION, "tick", 1)
+    Producer(ring).publish(np.zeros(RECORDS + 50, TICK))
+    Consumer(ring, "archive").seek(durable)
+    report = run(config, dsn=pg_dsn)
+    ring.close()
+    assert report.ok is ok, report.lines()
+    named = [(one["first_seq"], one["last_seq"]) for one in report.to_json()["mismatches"]]
+    assert named == ([] if ok else [(RECORDS, durable - 1)])
+    ledger = report.to_json()["totals"]["providers"][PROVIDER]["rings"]["tick"]
+    assert (ledger["published"], ledger["in_flight"]) == (RECORDS + 50, RECORDS + 50 - durable)
 
 
 def test_a_loader_far_behind_is_said_and_not_judged(running: Archive, pg_dsn: str) -> None:

@@ -24,9 +24,11 @@ import pytest
 
 from obs import __version__
 from obs.cli import archive
+from obs.cli.check import data_directory
 from obs.cli.database import last_error
 from obs.cli.main import COMMANDS
 from obs.config import load
+from obs.monitor.host import host_figures
 from obs.record.events import gap_line, gap_payload
 from obs.record.jsonl import TickLines
 from obs.record.schema import TICK
@@ -138,6 +140,15 @@ def test_wrong_usage_is_exit_2(words: tuple[str, ...], tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == b""
     assert done.stderr
+
+
+@pytest.mark.parametrize("words", [("audit", "--provider", "kis"), ("--json", "dsn", "now"), ("--nope", "cat")])
+def test_what_a_command_does_not_know_is_told_with_its_own_usage(words: tuple[str, ...]) -> None:
+    done = obs(*words)
+    (name,) = set(words) & set(COMMANDS)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(f"usage: obs {name} ".encode())
+    assert f"obs {name}: error: unrecognized arguments: ".encode() in done.stderr
 
 
 def test_wrong_configuration_is_one_list_and_exit_2(tmp_path: Path) -> None:
@@ -278,6 +289,8 @@ def test_cat_filters(data: Path) -> None:
     assert len(seqs(obs("cat", "--data", data, "--date", "2026-01-22").stdout)) == 1403
     assert obs("cat", "--data", data, "--date", "20260123").stdout == b""
     assert obs("cat", "--data", data, "--dataset", "swing").stdout == b""
+    none = obs("cat", "--data", data, "--symbol", "ZZZ", "--date", "20260122")
+    assert (none.returncode, none.stdout, none.stderr) == (0, b"", b"obs cat: nothing was recorded of ZZZ; files read: 4\n")
 
 
 def test_cat_of_paths(data: Path) -> None:
@@ -389,7 +402,9 @@ def test_gaps_are_listed_once_each(data: Path) -> None:
     assert "venue_count" in text
     one = obs("gaps", "--data", data, "--json", "--symbol", "0193T0").stdout.splitlines()
     assert len(one) == 2  # those of all symbols concern it too
-    assert obs("gaps", "--data", data, "--date", "20260123").stdout == b"no gaps\n"
+    (data / "system" / "events" / "kis" / "20260123.jsonl").touch()
+    none = obs("gaps", "--data", data, "--date", "20260123")
+    assert (none.returncode, none.stdout) == (0, b"no gaps\n")
     assert "within" in gaps[0]
     assert b"no line names 005935: these are of all symbols" in obs("gaps", "--data", data, "--symbol", "005935").stderr
     assert obs("gaps", "--data", data, "--symbol", "005930").stderr == b""
@@ -452,7 +467,8 @@ def test_a_date_of_which_there_is_nothing_is_told_with_the_nearest_ones(name: st
     zone = " A date is a day of the market (kis: Asia/Seoul)"
     done = obs(name, "--data", data, "--date", "20260121")
     assert hint + zone in done.stderr.decode()
-    assert done.returncode == {"universe": 4}.get(name, 0) or name == "audit"  # which judges the sessions of all days
+    assert done.returncode == 4 or name == "audit"  # which judges the sessions of all days
+    assert b"no gaps" not in done.stdout
     assert b"there is nothing of" not in obs(name, "--data", data, "--date", "20260122").stderr
     (data / "system" / "events" / "kis" / "20260120.jsonl").write_bytes(b"")
     assert "20260120 (kis) and 20260122 (kis)" in obs(name, "--data", data, "--date", "2026-01-21").stderr.decode()
@@ -489,6 +505,17 @@ def test_tail_gives_the_newest_lines_of_all_providers_by_time(data: Path) -> Non
     one = obs("tail", "-n", "3", "--data", data, "--provider", "kis", "--symbol", "Q500001")
     assert seqs(one.stdout) == [1391, 1394, 1397]
     assert obs("tail", "--data", data, "--provider", "nobody").returncode == 4
+    none = obs("tail", "-n", "3", "--data", data, "--symbol", "ZZZ")
+    assert (none.returncode, none.stdout) == (0, b"")
+    assert none.stderr == b"obs tail: nothing was recorded of ZZZ in the two newest days\n"
+    assert obs("tail", "-n", "0", "--data", data, "--symbol", "ZZZ").stderr == b""
+
+
+@pytest.mark.parametrize("name", ["gaps", "cat"])
+def test_a_date_of_an_empty_archive_is_could_not_check(name: str, tmp_path: Path) -> None:
+    done = obs(name, "--data", tmp_path, "--date", "20260121")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert done.stderr.decode() == f"obs {name}: there is nothing of 20260121, nor of any other day\n"
 
 
 @pytest.fixture
@@ -628,6 +655,45 @@ def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
     assert found["http port"]["state"] == "wrong"
     assert found["start"]["state"] == "wrong"
     assert "KIS_APP_KEY" in found["start"]["found"]
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/x/y"])
+def test_check_sees_that_a_data_directory_cannot_be_made(tmp_path: Path, place: str) -> None:
+    done = obs("check", "--config", check_config(tmp_path), "--data", place, "--json")
+    found = findings(done)["data directory"]
+    assert (done.returncode, found["state"]) == (1, "wrong")
+    assert found["found"] == f"{place} cannot be made in /proc: No such file or directory"
+
+
+def test_check_leaves_nothing_of_a_data_directory_to_be_made(tmp_path: Path) -> None:
+    config = check_config(tmp_path)
+    done = obs("check", "--config", config, "--json")
+    assert f"{tmp_path / 'data'} (to be made)" in findings(done)["data directory"]["found"]
+    assert list(tmp_path.iterdir()) == [config]
+
+
+def test_check_and_status_agree_about_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk of 1000 GiB whose last 100 are for root alone: 185 are free, which is a fifth of the other 900, but not of all."""
+    real = os.statvfs(tmp_path)
+    blocks = [(2**30 // real.f_frsize) * gib for gib in (1000, 285, 185)]
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((real.f_bsize, real.f_frsize, *blocks, *tuple(real)[5:])))
+    figures = host_figures(tmp_path)
+    (space,) = (finding for finding in data_directory(tmp_path) if finding.name == "free space")
+    assert space.found == "185.0 GiB of 900.0 GiB"
+    assert (figures.disk_free_bytes, figures.disk_bytes) == (185 << 30, 900 << 30)
+    assert space.state == "good"
+
+
+def test_check_names_two_credentials_of_one_key_and_never_the_key(tmp_path: Path) -> None:
+    config = check_config(tmp_path)
+    config.write_text(config.read_text() + '[providers.b]\ntype = "kis"\ncredentials = ["KIS2"]\nsymbols = ["000660"]\n')
+    keys = {f"{name}_APP_{what}": "sesame-open-0001" for name in ("KIS", "KIS2") for what in ("KEY", "SECRET")}
+    done = obs("check", "--config", config, "--json", environ=keys)
+    found = findings(done)["start"]
+    assert (done.returncode, found["state"]) == (1, "wrong")
+    same = "providers.b.credentials: KIS2 has the same key as KIS of providers.kis.credentials: one key allows one connection"
+    assert found["found"].endswith(same)
+    assert b"sesame" not in done.stdout + done.stderr
 
 
 def test_check_names_a_database_that_is_away(tmp_path: Path) -> None:

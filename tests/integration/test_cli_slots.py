@@ -216,7 +216,6 @@ def test_pin_and_exclude_and_back(place: Path, desk: Selection) -> None:
         ("pin", "000660", ["0193T0", "000660"], []),
         ("exclude", "0193T0", ["000660"], ["0193T0"]),
         ("unpin", "000660", [], ["0193T0"]),
-        ("include", "005930", [], ["0193T0"]),
         ("include", "0193T0", [], []),
     ]
     for action, symbol, pinned, excluded in steps:
@@ -224,6 +223,10 @@ def test_pin_and_exclude_and_back(place: Path, desk: Selection) -> None:
     path = place / "data" / "state" / "kis.pins.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert json.loads(path.read_text()) == {"pinned": [], "excluded": []}
+    for action, list_name in (("unpin", "pinned"), ("include", "excluded")):
+        for words, of in ((("--json",), ""), (("--provider", "kis"), " of kis")):
+            done = obs(place, "slots", action, "111111", *words)
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", f"obs slots: 111111 is not {list_name}{of}\n")
 
     done = obs(place, "slots", "pin", "Q500001", "--provider", "kis")
     assert done.returncode == 0
@@ -239,10 +242,26 @@ def test_pin_and_exclude_and_back(place: Path, desk: Selection) -> None:
     assert lines[-1] == "pinned: Q500001"
 
 
+def test_what_is_no_longer_selected_can_be_taken_back(place: Path) -> None:
+    """Of a provider that lists its symbols now, and of one that has no section any more; a symbol of two needs its name."""
+    for name in ("upbit", "gone", "kis"):
+        (place / "data" / "state" / f"{name}.pins.json").write_text('{"pinned":["KRW-ETH"],"excluded":["KRW-XRP"]}')
+    done = obs(place, "slots", "unpin", "KRW-ETH")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "KRW-ETH is pinned of gone, kis, upbit: name one with --provider" in done.stderr
+    for name in ("upbit", "gone"):
+        for action, pinned, excluded in (("unpin", [], ["KRW-XRP"]), ("include", [], [])):
+            symbol = "KRW-ETH" if action == "unpin" else "KRW-XRP"
+            value = answer(place, "slots", action, symbol, "--provider", name)
+            assert value == {"provider": name, "pinned": pinned, "excluded": excluded}
+    assert answer(place, "slots", "unpin", "KRW-ETH") == {"provider": "kis", "pinned": [], "excluded": ["KRW-XRP"]}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("pin",), "which SYMBOL?"),
+        (("pin",), "obs slots: pin which SYMBOL?\n"),
+        (("unpin", "005930", "--provider", "nobody"), "no section providers.nobody; there are: kis, upbit, thai"),
         (("pin", "nonsense"), "a KRX short code such as 005930"),
         (("pin", "KRW-ETH"), "a KRX short code such as 005930"),
         (("pin", "KRW-ETH", "--provider", "upbit"), "no provider selects its symbols"),

@@ -158,6 +158,37 @@ def test_the_demo_refuses_a_directory_with_real_sessions(tmp_path: Path, content
     assert sorted(path for path in (tmp_path / "data").rglob("*") if path.is_file()) == [place]
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/x", "locked"])
+@pytest.mark.parametrize("demo", [True, False])
+def test_a_data_directory_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path, place: str, demo: bool) -> None:
+    """`locked`: one that has a file where the folder of the locks must be."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / ".lock").touch()
+    (tmp_path / "locked" / ".demo").touch()
+    (tmp_path / "obs.toml").write_text("" if demo else '[providers.upbit]\nsymbols = ["KRW-BTC"]\n')
+    done = run(*(("--demo",) if demo else ()), "--data", place, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    first, second = done.stderr.splitlines()
+    assert first == "obs: the data directory cannot be used"
+    assert second.startswith(f"  data_dir = {tmp_path / place}: a folder that uid {os.getuid()} can make and write, but {tmp_path / place}")
+    assert second.endswith("mend that, or name another with --data or data_dir")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_one_key_under_two_names_starts_nothing(tmp_path: Path) -> None:
+    """Each would throw the other out, for ever; alone each of them starts: the other may be on another host."""
+    (tmp_path / "obs.toml").write_text(
+        '[providers.kis]\nsymbols = ["005930"]\n[providers.b]\ntype = "kis"\ncredentials = ["KIS2"]\nsymbols = ["000660"]\n'
+    )
+    keys = {f"{name}_APP_{what}": "sesame" for name in ("KIS", "KIS2") for what in ("KEY", "SECRET")}
+    done = run("--data", "data", cwd=tmp_path, environ=keys)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "providers.b.credentials: KIS2 has the same key as KIS of providers.kis.credentials" in done.stderr
+    assert "sesame" not in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_too_little_shared_memory_starts_nothing(make: Make, tmp_path: Path) -> None:
     """No database either: it takes memory of its own."""
     tree = make(None, "upbit", ring={"dir": str(tmp_path / "none")})

@@ -268,6 +268,29 @@ def test_secrets_come_from_the_environment(tmp_path: Path) -> None:
     assert "key-one" not in str(caught.value)
 
 
+def test_one_key_under_two_names_is_refused(tmp_path: Path) -> None:
+    """Each connection of it would throw the other out: in one section, in two, and from two places; never with the key's value."""
+    keys = {f"{name}_APP_{what}": "sesame" + name * (what == "SECRET") for name in ("KIS", "B", "C") for what in ("KEY", "SECRET")}
+    file = tmp_path / "keys.env"
+    file.write_text("KIS_APP_KEY='sesame'\nKIS_APP_SECRET=x\n")
+    file.chmod(0o600)
+    other = '[providers.b]\ntype = "kis"\nsymbols = ["000660"]\n'
+    for text, place in (
+        ('credentials = ["KIS", "B"]', "providers.kis.credentials: B"),
+        (other + 'credentials = ["B"]', "providers.b.credentials: B"),
+        (other + 'credentials = ["KIS"]\nsecrets_file = "keys.env"', "providers.b.credentials: KIS"),
+    ):
+        config = kis_config(tmp_path, KIS + text + "\n")
+        (problem,) = start_problems(config, keys)
+        assert f"{place} has the same key as KIS of providers.kis.credentials: one key allows one connection" in problem
+        assert "sesame" not in problem
+        assert len(start_problems(config, keys, provider="kis")) == (len(config.providers) == 1), "the other does not run with it"
+        if "secrets_file" not in text:
+            assert start_problems(config, keys | {"B_APP_KEY": "another"}) == []
+    three = kis_config(tmp_path, KIS + 'credentials = ["KIS", "B", "C"]\n')
+    assert len(start_problems(three, keys)) == 2
+
+
 def test_secrets_come_from_a_private_file(tmp_path: Path) -> None:
     file = tmp_path / "keys.env"
     file.write_text("# mine\nexport KIS_APP_KEY=key-one\n\nKIS_APP_SECRET='a=b'\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from views import LINK, SYMBOLS, host, provider, ring, role, status
 
-from obs.cli.glance import ADVICE, LOSING, START, WAIT, lines, span, verdict
+from obs.cli.glance import ADVICE, BEGINNING, LOSING, START, WAIT, lines, span, verdict
 from obs.cli.terminal import fitted, plain, table, width
 from obs.config.options import SupervisorOptions
 from obs.monitor.health import REASONS, judge
@@ -22,9 +22,9 @@ DOUBT = "; health is green, but not every symbol is confirmed. Do: see which wit
 CLOSED = provider(open_now=False, regular_now=False, next_open_ns=1_769_124_600 * 10**9)
 
 
-def losing(sure: bool) -> dict[str, Any]:
+def losing(sure: bool, reason: str = "mute") -> dict[str, Any]:
     seen: dict[str, Any] = status(provider())
-    seen["providers"][0]["losing"] = [{"link": None, "reason": "mute", "since": "2026-01-22T00:29:00.000Z", "sure": sure}]
+    seen["providers"][0]["losing"] = [{"link": None, "reason": reason, "since": "2026-01-22T00:29:00.000Z", "sure": sure}]
     return seen
 
 
@@ -39,6 +39,7 @@ def test_every_reason_has_an_advice() -> None:
         (status(SILENT), f"YELLOW  kis: 0 of 41 confirmed{DOUBT}", "warning"),
         (status(provider(), PARTLY), f"YELLOW  kis records 41 symbols; upbit: 40 of 41 confirmed{DOUBT}", "warning"),
         (losing(sure=True), f"YELLOW  kis: loses since 00:29:00 UTC (mute); health is green as yet. {LOSING}", "warning"),
+        (losing(True, "restart"), f"YELLOW  kis: loses since 00:29:00 UTC (restart); health is green as yet. {BEGINNING}", "warning"),
         (losing(sure=False), "YELLOW  kis: loses since 00:29:00 UTC (mute), if the market is not quiet; health is green as yet. "
             f"{LOSING}", "warning"),
         (status(replace(CLOSED, slots={})), "GREEN  kis is closed until 2026-01-22 23:30 UTC; nothing is wrong", "good"),
@@ -51,8 +52,8 @@ def test_every_reason_has_an_advice() -> None:
         (status(provider()) | {"running": False}, f"DOWN  nothing runs here. Do: {START}", "wrong"),
     ],
     ids=[
-        "green", "none confirmed", "one not confirmed", "losing", "perhaps losing", "closed and none confirmed", "closed", "red",
-        "starting", "disk", "down",
+        "green", "none confirmed", "one not confirmed", "losing", "restarted", "perhaps losing", "closed and none confirmed", "closed",
+        "red", "starting", "disk", "down",
     ],
 )  # fmt: skip
 def test_the_first_line_tells_all(seen: dict[str, Any], first: str, colour: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -15,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from obs.config.process import children_lock_path, lock_path
-from obs.errors import EXIT_FOUND, EXIT_STATE, ObsError, OwnedElsewhere
-from obs.supervisor.locks import Ownership
+from obs.errors import EXIT_FOUND, EXIT_STATE, ConfigError, DiskTrouble, ObsError, OwnedElsewhere
+from obs.supervisor.locks import Ownership, writing
 
 
 @contextmanager
@@ -129,6 +130,36 @@ def test_modes(tmp_path: Path) -> None:
     assert stat.S_IMODE(lock_path(tmp_path, "kis").stat().st_mode) & 0o027 == 0
     assert stat.S_IMODE(lock_path(tmp_path, "kis").parent.stat().st_mode) & 0o027 == 0
     owner.release()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EEXIST])
+def test_what_lasts_is_a_matter_of_configuration(tmp_path: Path, number: int) -> None:
+    with pytest.raises(ConfigError) as caught, writing(tmp_path):
+        raise OSError(number, os.strerror(number), str(tmp_path / ".lock"))
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"data_dir = {tmp_path}: a folder that uid {os.getuid()} can make and write, but {tmp_path}/.lock: ")
+    assert os.strerror(number) in problem
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_what_may_pass_is_tried_again(tmp_path: Path, number: int) -> None:
+    with pytest.raises(DiskTrouble, match=os.strerror(number)) as caught, writing(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.exit_code == EXIT_FOUND, "systemd starts us again, which it never does after 2 and 3"
+
+
+@pytest.mark.parametrize("what", ["", ".lock", ".lock/kis", ".lock/kis.children"])
+def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path, what: str) -> None:
+    data = tmp_path / "data"
+    path = data / what
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if "/" in what:
+        path.mkdir()
+    else:
+        path.touch()
+    with pytest.raises(ConfigError, match="the data directory cannot be used") as caught:
+        Ownership(data, "kis").wait_for_children(0, fail)
+    assert str(path) in caught.value.problems[0]
 
 
 def test_the_lock_is_not_inherited_by_children(tmp_path: Path) -> None:

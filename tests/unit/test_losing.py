@@ -83,6 +83,16 @@ def test_a_closed_market_ends_a_loss_and_another_begins_with_its_opening() -> No
     assert one.at(30, links=[cut(5, "dns", attempt=1)]) == [(None, "ws_disconnect", 20, True)]
 
 
+def test_a_restart_is_a_loss_until_its_first_record_whoever_saw_it_begin() -> None:
+    """As after the death of everything, in a quiet market: the new monitor has seen nothing, the feed says since when."""
+    one, owed = Watched(), {"restart_ns": T0 - 15 * NS}
+    assert one.at(0, links=[link(connected=False, connection_no=0, **owed)]) == [(None, "restart", -15, True)]
+    assert one.at(1, links=[link(**owed), link(**owed)]) == [(None, "restart", -15, True)], "subscribed, and no record yet"
+    assert one.at(2, links=[cut(1, "mute", **owed)]) == [(None, "restart", -15, True)]
+    assert one.at(3, open_now=False, links=[link(**owed)]) == []
+    assert one.at(4, links=[link(restart_ns=None)]) == []
+
+
 def test_a_dead_feed_loses_until_the_next_one_has_subscribed() -> None:
     one = Watched()
     assert one.at(0, quiet_s=0.5) == []

@@ -15,7 +15,7 @@ import orjson
 import pytest
 from segment_lines import NS, SEOUL, SESSION, START_NS, gap_of
 
-from obs.errors import DiskTrouble
+from obs.errors import DiskTrouble, FileGone
 from obs.record.chunks import message_chunks
 from obs.record.events import event_line, gap_line, gap_payload, make_event
 from obs.record.schema import CHUNK_DATA_BYTES, CHUNK_KEEP_BYTES
@@ -99,6 +99,29 @@ def test_any_call_may_fail(tmp_path, step, often):
             else:
                 pytest.fail("it never got over the failure")
     assert read(tmp_path) == {"20260122.jsonl": [b"line %d" % number for number in range(6)]}
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "with its folder"])
+def test_a_file_that_is_taken_away_is_noticed_before_another_line_is_written(tmp_path: Path, how: str) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    folder = root / "system" / "events" / "kis"
+    log = TextLog(root, folder, day_name(SEOUL))
+    log.append(b"1", START_NS)
+    log.flush()
+    (path,) = day_files(folder)
+    if how == "removed":
+        path.unlink()
+    else:
+        (path if how == "moved" else folder).rename(tmp_path / "away")
+    log.append(b"2", START_NS)
+    with pytest.raises(FileGone, match=path.name):
+        log.flush()
+    assert not path.exists()
+    again = TextLog(root, folder, day_name(SEOUL))
+    again.append(b"1", START_NS)
+    again.flush()
+    assert path.read_bytes() == b"1\n"
 
 
 def test_text_lines_go_on_where_they_stopped(tmp_path):

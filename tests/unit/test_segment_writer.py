@@ -9,6 +9,7 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_lines import NS, SEOUL, SESSION, START_NS, check_rows, gap_of, lines_of, put, rows_of, series_at, writer_at
 
-from obs.errors import DiskTrouble
+from obs.errors import DiskTrouble, FileGone
 from obs.record.jsonl import is_gap
 from obs.segment.disk import gap_reason, observe
 from obs.segment.format import FRAME_BYTES, Frame, frame_end, line_span, pieces
@@ -346,3 +347,50 @@ def test_after_a_failed_fsync_the_descriptor_is_never_used_again(tmp_path):
     assert [path.name for path in opened if path.name.endswith(".open")] == ["09_00_00.jsonl.zst.open", "09_00_02.jsonl.zst.open"]
     writer.seal()
     assert stored(tmp_path) == list(range(10))
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced", "with its folder"])
+@pytest.mark.parametrize("then", ["flush", "seal"])
+def test_an_open_file_that_is_taken_away_is_noticed(tmp_path: Path, how: str, then: str) -> None:
+    """What was durable in it is so no more: only another writer, which begins with what is there, can write it again."""
+    root = tmp_path / "data"
+    root.mkdir()
+    writer = writer_at(root)
+    put(writer, 0, 10)
+    writer.seal()
+    put(writer, 10, 10)
+    assert writer.flush() == 19
+    (path,) = root.rglob("*.open")
+    if how == "with its folder":
+        path.parent.rename(tmp_path / "away")
+    elif how == "removed":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "away")
+    if how == "replaced":
+        path.touch()
+    if then == "flush":
+        put(writer, 20, 10)
+    with pytest.raises(FileGone, match=path.name):
+        getattr(writer, then)()
+
+
+def test_a_file_that_is_taken_away_before_it_was_cut_or_sealed_is_noticed(tmp_path: Path) -> None:
+    for failing in ("write", "rename"):
+        root = tmp_path / failing
+        root.mkdir()
+        writer = writer_at(root)
+        put(writer, 0, 10)
+        writer.flush()
+
+        def refuse(step: str, _path: Path, _detail: Any, failing: str = failing) -> None:
+            if step in (failing, "cut"):
+                raise OSError(errno.EIO, "test")
+
+        put(writer, 10, 10)
+        with observe(refuse), pytest.raises(DiskTrouble):
+            writer.seal()
+        (path,) = root.rglob("*.open")
+        path.unlink()
+        with pytest.raises(FileGone, match=path.name):
+            writer.flush()

@@ -105,6 +105,7 @@ class _Session:
     cut: Cut
     limits: dict[str, int]  # ring -> the last sequence that both sinks have passed
     published: dict[str, int]  # of rings that are there
+    durable: dict[str, int]  # of them: so many are archived, by the word of the archive writer
 
     @property
     def ended(self) -> bool:
@@ -161,30 +162,29 @@ class _Provider:
     def _session(self, session_id: str, info: SessionInfo | None) -> _Session:
         place = self._book.place(session_id)
         marks = {ring: self._stored.marks.get((session_id, ring), -1) if self._stored is not None else END for ring in DATASETS}
-        one = _Session(session_id, place, info, marks, Cut(), dict.fromkeys(DATASETS, END), {})
+        one = _Session(session_id, place, info, marks, Cut(), dict.fromkeys(DATASETS, END), {}, {})
         if info is None:
             self._findings.mismatch(
                 self._name, "archived", "a start line", None, session_id=session_id, what="a session without its start line"
             )
         if not one.ended:
-            one.published = self._published(session_id)
+            self._ask_rings(one)
             for ring, dataset in DATASETS.items():
                 archived = max((last_archived(series, session_id) for series in self._series[dataset]), default=-1)
                 one.limits[ring] = min(marks[ring], archived)
             one.cut = self._cut(place, one.limits["tick"])
         return one
 
-    def _published(self, session_id: str) -> dict[str, int]:
-        """Ask shared memory how far a session is that has not ended; nothing else is read there."""
-        found = {}
+    def _ask_rings(self, session: _Session) -> None:
+        """Ask shared memory how far a session is that has not ended; nothing else is read there. Order: before its segments are read."""
         for ring, dtype in DTYPES.items():
             try:
-                header = attach_ring(block_path(self._config.ring.dir, self._config.data_dir, session_id, ring), dtype, session_id)
+                path = block_path(self._config.ring.dir, self._config.data_dir, session.session_id, ring)
+                header = attach_ring(path, dtype, session.session_id)
             except (OSError, SchemaMismatch):
                 continue
-            found[ring] = header.published
+            session.durable[ring], session.published[ring] = header.durable("archive"), header.published
             header.close()
-        return found
 
     def _cut(self, place: int, limit: int) -> Cut:
         rows = self._book.counts.rows()
@@ -262,8 +262,9 @@ class _Provider:
         found = segments.found
         self._newest_ns = max(self._newest_ns, found.last_ts_ns)
         known = Known(
-            found.runs, list({**found.gaps, **lines}.values()), session.final(ring), session.ended, session.published.get(ring, 0)
-        )
+            found.runs, list({**found.gaps, **lines}.values()), session.final(ring), session.ended, session.published.get(ring, 0),
+            session.durable.get(ring, 0),
+        )  # fmt: skip
         if self._scope.day is not None:
             known.first, known.last = segments.first_expected, found.last_seq
             limit = min(limit, found.last_seq)
@@ -290,8 +291,8 @@ class _Provider:
         name_extra(place, subtract(stored.runs.spans(), explained), done)
         load = LoadKnown(stored.runs, database, known.first, limit, finished, self._quarantine.rejected)
         ledger = judge_loaded(place, known, load, done.missing)
-        behind = last - limit
-        if behind > 0 and self._scope.day is None:
+        behind = last - max(limit, known.first - 1)
+        if behind > 0:
             ledger.not_loaded = behind
             self._behind.append((session.session_id, behind, done.first_missing_ns))
         return ledger

@@ -52,6 +52,7 @@ class Known:
     final: int | None
     ended: bool
     published: int = 0  # of a running one, from its header
+    durable: int = 0  # of it: so many are archived, by the word of the archive writer before its segments were read
     first: int = 0  # sequences before it are not judged
     last: int | None = None  # sequences behind it are not judged
     holes: list[Span] = field(default_factory=list)
@@ -85,6 +86,12 @@ def judge_archived(place: Place, known: Known) -> RingLedger:
             place.wrong(
                 "archived", 0, high - low + 1, "behind the final sequence", first_seq=low, last_seq=high
             )
+    if known.last is None and not known.ended and known.durable > final + 1:
+        known.holes.append((final + 1, known.durable - 1))
+        place.wrong(
+            "archived", known.durable - final - 1, 0, "archived by the word of the archive writer, and not there",
+            first_seq=final + 1, last_seq=known.durable - 1,
+        )  # fmt: skip
     inside, lost = count(within(archived, known.first, last)), count(within(gaps, known.first, last))
     published = max(0, last - known.first + 1)
     if not known.ended and known.last is None:

@@ -9,7 +9,7 @@ import { Host } from "./host.js";
 import { Live } from "./live.js";
 import { onTheme, start } from "./page.js";
 import { Providers } from "./providers.js";
-import { silent, Slots } from "./slots.js";
+import { recorded, silent, Slots } from "./slots.js";
 import { milliseconds, onLanguage, span, t, whole, zoneName } from "./words.js";
 
 const HEAT_MS = 30_000;
@@ -94,13 +94,17 @@ const live = new Live(
 
 // --- showing
 
+// In the first moments of a page no tick has come yet: that says nothing of the symbols.
+const settling = () => performance.now() - begunMs <= SETTLING_MS;
+
 function judge() {
   recording = {};
   for (const [name, part] of slots) {
-    recording[name] = part.judge(
+    const { fresh, waiting, of } = part.judge(
       status?.providers.find((one) => one.name === name),
       live.open === false,
     );
+    recording[name] = settling() ? { fresh, waiting: 0, missing: 0, of } : { fresh, waiting, missing: of - fresh - waiting, of };
   }
 }
 
@@ -116,16 +120,18 @@ function showStatus() {
   host.show(status.host, status.processes, ms);
   const open = status.providers.filter((one) => one.open);
   const sum = (list, of) => list.reduce((all, one) => all + (of(one) ?? 0), 0);
-  const [fresh, of] = ["fresh", "of"].map((key) => sum(open, (one) => recording[one.name]?.[key]));
-  // In the first moments of a page no tick has come yet: that says nothing of the symbols.
-  const missing = performance.now() - begunMs > SETTLING_MS ? of - fresh : 0;
-  health.show(status.health, { missing, of, quiet: status.providers.filter(silent).map((one) => one.name) }, ms);
-  put(find("count-symbols"), t("provider.of", { n: whole(fresh), of: whole(of) }));
+  const keys = ["fresh", "waiting", "missing", "of"];
+  const symbols = Object.fromEntries(keys.map((key) => [key, sum(open, (one) => recording[one.name]?.[key])]));
+  const quiet = status.providers.filter(silent).map((one) => one.name);
+  const losing = status.providers.filter((one) => one.losing?.length).map((one) => [one.name, one.losing[0]]); // the longest
+  const unsure = settling() && symbols.fresh < sum(open, (one) => one.symbols); // the slots may not have come either
+  health.show(status.health, { ...symbols, quiet, losing, settling: unsure }, ms);
+  put(find("count-symbols"), recorded(symbols));
   put(find("count-records"), t("unit.per_s", { n: whole(sum(status.providers, (one) => one.rates?.records)) }));
   put(find("count-links"), t("provider.of", { n: sum(open, (one) => one.connected), of: sum(open, (one) => one.links.length) }));
   const gaps = whole(sum([...maps.values()], (one) => one.gaps.filter((gap) => !gap.within).length));
-  const losing = sum(status.providers, (one) => one.losing?.filter((loss) => loss.sure).length);
-  put(find("count-gaps"), losing ? t("count.gaps_open", { n: gaps, open: whole(losing) }) : gaps);
+  const lost = sum(status.providers, (one) => one.losing?.filter((loss) => loss.sure).length);
+  put(find("count-gaps"), lost ? t("count.gaps_open", { n: gaps, open: whole(lost) }) : gaps);
 }
 
 function showConnection(open) {

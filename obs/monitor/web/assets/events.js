@@ -119,12 +119,7 @@ export class Events {
     const wanted = this.choice.value;
     const lines = [...this.lines.values()].filter((line) => !wanted || group(line) === wanted);
     const [gaps, others] = [true, false].map((is) => lines.filter((line) => (line.event_type === "gap_marker") === is));
-    // What a gap explains stands right behind it, whenever it was told.
-    const placed = [];
-    for (const one of bundled(gaps, true)) {
-      placed.push([one, one[2] ? placed.at(-1)[1] : timeOf(one[0])]);
-    }
-    const newest = [...placed, ...others.map((line) => [[line, []], timeOf(line)])].sort((a, b) => b[1] - a[1]).map(([one]) => one);
+    const newest = [...bundled(gaps, true), ...others.map((line) => [line, []])].sort((a, b) => timeOf(b[0]) - timeOf(a[0]));
     this.list.replaceChildren(
       ...newest.map(([line, symbols]) => {
         const [tone, text] = describe(line, symbols);

@@ -124,8 +124,7 @@ const idOf = (gap) => `${gap.session_id}/${gap.event_ring}/${gap.event_seq}`; //
 const start = ([gap]) => Date.parse(gap.gap_start_ts);
 const SINGLE = "venue_count"; // of each symbol by itself, for one silence of all of them
 
-/** Gaps that differ in their symbol alone, put together, newest first, each with those that it explains behind it: [gap, symbols, whether
- *  it is one of those].
+/** Gaps that differ in their symbol alone, put together, newest first, each with those that it explains behind it: [gap, symbols].
  *
  *  `fold`: of those that one gap explains the ones of one reason are put together, too, as one from the first to the last of them; and
  *  counts of the venue that nothing explains, where they overlap. */
@@ -157,7 +156,7 @@ export function bundled(gaps, fold = false) {
   return byCause
     .get(null)
     .sort((a, b) => start(b) - start(a))
-    .flatMap((one) => [one, ...byCause.get(idOf(one[0])).map((other) => [...other, true])]);
+    .flatMap((one) => [one, ...byCause.get(idOf(one[0]))]);
 }
 
 /** The first of two gaps, with the time of both. */

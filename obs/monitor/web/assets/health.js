@@ -27,16 +27,23 @@ export class Health {
     this.rows = new Map();
   }
 
-  /** As this page sees it: `missing`, `of`: how many symbols of open markets have no fresh record; `quiet`: providers that send nothing. */
-  show(health, { missing, of, quiet }, nowMs) {
+  /** As this page sees it: `missing`, `waiting`, `of`: how many symbols of open markets are not being recorded, and how many have only not
+   *  traded yet; `quiet`: providers that send nothing; `losing`: [provider, what it loses now]; `settling`: too early to say. */
+  show(health, { missing, waiting = 0, of, quiet, losing = [], settling = false }, nowMs) {
     const details = health.details ?? [];
     const alarm = details.some((one) => !one.expected);
+    const names = quiet.join(", ");
+    const times = (ms) => ({ time: since(ms, nowMs), span: span((nowMs - ms) / 1000) });
     const [look, sign, title] = health.ok
       ? missing
-        ? ["is-warn", "△", t("health.partly", { n: missing, of })]
+        ? ["is-warn", "△", t(quiet.length ? "health.partly_quiet" : "health.partly", { n: missing, of, names })]
         : quiet.length
-          ? ["is-warn", "△", t("health.quiet", { names: quiet.join(", ") })]
-          : ["is-good", "✓", t("health.good")]
+          ? ["is-warn", "△", t("health.quiet", { names })]
+          : settling
+            ? ["", "…", t("page.loading")]
+            : waiting
+              ? ["is-wait", "…", t("health.waiting", { n: waiting, of })]
+              : ["is-good", "✓", t("health.good")]
       : alarm
         ? ["is-bad", "!", t(details.length === 1 ? "health.one" : "health.many", { n: details.length })]
         : ["is-wait", "…", t("health.ordered")];
@@ -45,9 +52,11 @@ export class Health {
     put(this.title, title);
     put(
       this.when,
-      health.since_ms && look !== "is-warn"
-        ? t("health.since", { time: since(health.since_ms, nowMs), span: span((nowMs - health.since_ms) / 1000) })
-        : "",
+      look === "is-warn"
+        ? losing.map(([name, loss]) => t("health.losing", { name, reason: named("gap", loss.reason), ...times(loss.since_ms) })).join(" · ")
+        : health.since_ms && (!health.ok || look === "is-good")
+          ? t("health.since", times(health.since_ms))
+          : "",
     );
     document.title = `${sign} ${t("page.title")}`;
     // A reason keeps its element while it lasts, so that a screen reader speaks it once, and what is selected stays selected.
@@ -62,10 +71,7 @@ export class Health {
       keys.add(key);
       const row = this.rows.get(key) ?? this.make(key, one);
       put(row.text, textOf(one));
-      put(
-        row.when,
-        one.since_ms ? t("health.since_short", { time: since(one.since_ms, nowMs), span: span((nowMs - one.since_ms) / 1000) }) : "",
-      );
+      put(row.when, one.since_ms ? t("health.since_short", times(one.since_ms)) : "");
     });
     for (const [key, row] of this.rows) {
       if (!keys.has(key)) {

@@ -2,7 +2,7 @@
 
 import { Chart, lines } from "./charts.js";
 import { el, meter, put, setClass, table } from "./dom.js";
-import { silent } from "./slots.js";
+import { recorded, silent } from "./slots.js";
 import { milliseconds, moment, named, one, share1, span, t, whole } from "./words.js";
 
 const KEPT = 600; // seconds of rates that are drawn: as many as the monitor keeps
@@ -151,8 +151,9 @@ class Panel {
     };
     const rates = value.rates ?? {};
     const delay = value.latency ?? {};
-    const fresh = recording ?? { fresh: 0, of: value.symbols };
-    fact("symbols", t("provider.of", { n: fresh.fresh, of: fresh.of }), !value.open || fresh.fresh === fresh.of ? "" : "bad");
+    const symbols = recording ?? { fresh: 0, waiting: 0, missing: 0, of: value.symbols };
+    const doubt = symbols.waiting || silent(value) ? "warn" : "";
+    fact("symbols", recorded(symbols), !value.open ? "" : symbols.missing ? "bad" : doubt);
     fact(
       "market",
       value.open

@@ -4,7 +4,7 @@
 // and written into the document once per picture; a tile that has nothing new is not touched.
 
 import { el, later, put, setClass } from "./dom.js";
-import { named, price, span, t } from "./words.js";
+import { named, price, span, t, whole } from "./words.js";
 
 const SPARK_MS = 5_000; // one point each
 const SPARK_POINTS = 60;
@@ -15,6 +15,10 @@ const REFUSED = new Set(["refused", "failed"]);
 
 /** Whether a connected venue has sent no message at all over the last seconds, before anybody calls it mute. */
 export const silent = (provider) => Boolean(provider?.open && provider.connected && provider.rates?.messages === 0);
+
+/** How many symbols are being recorded, in words; those that have only not traded yet are counted apart. */
+export const recorded = ({ fresh, waiting, of }) =>
+  t(waiting ? "provider.of_waiting" : "provider.of", { n: whole(fresh), of: whole(of), waiting: whole(waiting) });
 
 export class Slots {
   constructor(name, clock) {
@@ -189,12 +193,14 @@ export class Slots {
     );
   }
 
-  /** Judge each tile; return how many symbols are being recorded. `provider`: its status; `blind`: the stream is lost. */
+  /** Judge each tile; return how many symbols are being recorded, and how many the venue has confirmed that have not traded yet: no fault,
+   *  for their records begin with that. `provider`: its status; `blind`: the stream is lost. */
   judge(provider, blind) {
-    let fresh = 0;
+    let [fresh, waiting] = [0, 0];
     for (const tile of this.tiles.values()) {
       const age = tile.ts === null ? null : this.clock.ageMs(tile.ts) / 1000;
-      const [state, word] = this.stateOf(tile, age, provider, blind);
+      const [state, word, waits = 0] = this.stateOf(tile, age, provider, blind);
+      waiting += waits;
       tile.link.getAttribute("data-state") === state || tile.link.setAttribute("data-state", state);
       put(tile.mark, word);
       put(tile.age, age === null ? "" : span(age));
@@ -208,7 +214,7 @@ export class Slots {
     if (this.filter.trouble) {
       this.search();
     }
-    return { fresh, of };
+    return { fresh, waiting, of };
   }
 
   stateOf(tile, age, provider, blind) {
@@ -226,7 +232,7 @@ export class Slots {
       return ["bad", `✕ ${t("slot.silent")}`];
     }
     if (age === null) {
-      return ["warn", `… ${standing === "confirmed" ? t("slot.waiting") : named("standing", standing ?? "wanted")}`];
+      return standing === "confirmed" ? ["warn", `… ${t("slot.waiting")}`, 1] : ["warn", `… ${named("standing", standing ?? "wanted")}`];
     }
     if (age > LATE_S && provider?.mode !== "tape") {
       return ["bad", `✕ ${t("slot.silent")}`];
