@@ -37,7 +37,7 @@ def observe(observer: Observer) -> Iterator[None]:
     """Call `observer(step, path, detail)` before each disk call of this process; what it raises takes the call's place.
 
     Steps and details: mkdir None, create None, write (offset, bytes), fsync None, fsync_folder None, cut size, rename new
-    path, unlink None, append_open None.
+    path, unlink None, append_open None, stat None.
     """
     _observers.append(observer)
     try:
@@ -194,13 +194,13 @@ class Disk:
             self.close(fd)
         self.fsync_folder(path.parent)
 
-    @staticmethod
-    def has_name(fd: int, path: Path) -> bool:
+    def has_name(self, fd: int, path: Path) -> bool:
         """Tell whether `path` still names the file of `fd`: somebody may have removed or moved it, or a folder above it."""
-        try:
-            return os.path.samestat(os.stat(path), os.fstat(fd))
-        except OSError:
-            return False
+        with self._step("stat", path):
+            try:
+                return os.path.samestat(os.stat(path), os.fstat(fd))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
 
     @staticmethod
     def close(fd: int) -> None:

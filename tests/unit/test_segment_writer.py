@@ -394,3 +394,19 @@ def test_a_file_that_is_taken_away_before_it_was_cut_or_sealed_is_noticed(tmp_pa
         path.unlink()
         with pytest.raises(FileGone, match=path.name):
             writer.flush()
+
+
+def test_a_look_that_fails_is_trouble_of_the_disk_and_no_file_that_is_gone(tmp_path: Path) -> None:
+    writer = writer_at(tmp_path)
+    put(writer, 0, 10)
+    writer.flush()
+
+    def refuse(step: str, _path: Path, _detail: Any) -> None:
+        if step == "stat":
+            raise OSError(errno.EIO, "test")
+
+    put(writer, 10, 10)
+    with observe(refuse), pytest.raises(DiskTrouble):
+        writer.flush()
+    writer.seal()
+    assert stored(tmp_path) == list(range(20))
